@@ -1,0 +1,246 @@
+"""Base against tuned on the same held-out rows: score, answer, measure, compare.
+
+    examples -> rows (ids + loss mask) -> score  -> nll           \\
+             -> prompts (ids)          -> answer -> ids -> text   -> Answer -> RowResult -> METRICS -> MetricResult
+
+The two models come in as `Answerer`s, anything that takes ids and gives completions and scores. One after the other,
+so a model whose adapter is switched on and off can be both. Whether the rows are unseen is the caller's to know
+(`data`'s split); what is given here is evaluated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from pacos.data.records import Example
+from pacos.errors import DataError, UserError
+from pacos.evaluation.metrics import EXACT, METRICS, Answer, Metric, bleu_signature, measure
+from pacos.evaluation.results import Evaluation, GroupResult, MetricResult, RowResult
+from pacos.evaluation.statistics import LEVEL, compare, verdict
+
+GROUP_KEYS = ("held_out", "family")
+"""Columns of a row that give a breakdown of their own."""
+FEWEST_EXAMPLES = 2
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage (`base: scoring`), rows done and rows in all."""
+
+
+class Completion(Protocol):
+    """`ids` end with the stop token where `finish_reason` is `stop`."""
+
+    @property
+    def ids(self) -> Sequence[int]: ...
+    @property
+    def finish_reason(self) -> Any: ...
+    @property
+    def seconds(self) -> float: ...
+
+
+class Score(Protocol):
+    """Nats summed over the `tokens` that carry loss."""
+
+    @property
+    def nll(self) -> float: ...
+    @property
+    def tokens(self) -> int: ...
+
+
+class Answerer(Protocol):
+    """One model: `inference.Engine` is one."""
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Any) -> Sequence[Completion]: ...
+    def score(self, rows: Sequence[Any]) -> Sequence[Score]: ...
+
+
+class RendersExamples(Protocol):
+    """What is needed of `prompts.Renderer`."""
+
+    @property
+    def stop_ids(self) -> Sequence[int]: ...
+    def render_example(self, example: Example, max_length: int | None = None) -> Any: ...
+    def render_prompt(self, example: Example) -> Sequence[int]: ...
+    def decode(self, ids: Sequence[int]) -> str: ...
+
+
+def evaluate(
+    base: Answerer,
+    tuned: Answerer,
+    examples: Sequence[Example],
+    renderer: RendersExamples,
+    *,
+    sampling: Any,
+    rng: np.random.Generator,
+    resamples: int = 2000,
+    batch_size: int = 32,
+    max_length: int | None = None,
+    record: Mapping[str, Any] | None = None,
+    on_progress: Progress = lambda stage, done, total: None,
+) -> Evaluation:
+    """Both models on every example. `max_length` cuts scored rows as training does; `record` is kept as it is.
+
+    Raises DataError with fewer than two examples or rows without a token to score, UserError where a loss is not
+    finite.
+    """
+    _check_examples(examples)
+    rendered = [renderer.render_example(example, max_length=max_length) for example in examples]
+    _check_scorable(examples, rendered)
+    base_answers, tuned_answers = (
+        run_model(name, model, examples, rendered, renderer, sampling, batch_size, on_progress)
+        for name, model in (("base", base), ("tuned", tuned))
+    )
+    rows = tuple(_row(*parts) for parts in zip(examples, base_answers, tuned_answers, strict=True))
+    metrics = tuple(compare_rows(rows, metric, rng=rng, resamples=resamples) for metric in METRICS)
+    return Evaluation(
+        rows=rows,
+        metrics=metrics,
+        groups=compare_groups(rows, EXACT, rng=rng, resamples=resamples),
+        bleu_signature=bleu_signature(),
+        level=LEVEL,
+        resamples=resamples,
+        rows_cut=sum(row.cut > 0 for row in rendered),
+        record=dict(record or {}),
+    )
+
+
+def run_model(
+    name: str,
+    model: Answerer,
+    examples: Sequence[Example],
+    rendered: Sequence[Any],
+    renderer: RendersExamples,
+    sampling: Any,
+    batch_size: int,
+    on_progress: Progress,
+) -> list[Answer]:
+    """One model's scores and answers, in the order of the examples."""
+    lengths = [len(row.ids) for row in rendered]
+    scores = in_batches(f"{name}: scoring", model.score, rendered, lengths, batch_size, on_progress)
+    _check_finite(name, examples, scores)
+    prompts = [renderer.render_prompt(example) for example in examples]
+
+    def answer(batch: Sequence[Sequence[int]]) -> Sequence[Completion]:
+        return model.generate(batch, sampling)
+
+    completions = in_batches(f"{name}: answering", answer, prompts, [len(p) for p in prompts], batch_size, on_progress)
+    return [_answer(*parts, renderer) for parts in zip(examples, scores, completions, strict=True)]
+
+
+def in_batches(
+    stage: str,
+    work: Callable[[Sequence[Any]], Sequence[Any]],
+    items: Sequence[Any],
+    lengths: Sequence[int],
+    batch_size: int,
+    on_progress: Progress,
+) -> list[Any]:
+    """`work` over items in batches of like length, longest first, results in the order of the items."""
+    order = sorted(range(len(items)), key=lambda i: -lengths[i])
+    results: list[Any] = [None] * len(items)
+    on_progress(stage, 0, len(items))
+    for start in range(0, len(order), batch_size):
+        batch = order[start : start + batch_size]
+        for i, result in zip(batch, work([items[i] for i in batch]), strict=True):
+            results[i] = result
+        on_progress(stage, start + len(batch), len(items))
+    return results
+
+
+def compare_rows(
+    rows: Sequence[RowResult], metric: Metric, *, rng: np.random.Generator, resamples: int
+) -> MetricResult:
+    """One line of the metric table."""
+    tables = (metric.table([row.base for row in rows]), metric.table([row.tuned for row in rows]))
+    # a stream of its own per metric: a new metric in the table moves no other's interval
+    result = compare(*tables, metric.value, rng=rng.spawn(1)[0], resamples=resamples)
+    return MetricResult(
+        name=metric.name,
+        label=metric.label,
+        unit=metric.unit,
+        direction=metric.direction,
+        base=result.base,
+        base_interval=result.base_interval,
+        tuned=result.tuned,
+        tuned_interval=result.tuned_interval,
+        difference=result.difference,
+        interval=result.interval,
+        verdict=verdict(result, metric.direction),
+    )
+
+
+def compare_groups(
+    rows: Sequence[RowResult], metric: Metric, *, rng: np.random.Generator, resamples: int
+) -> tuple[GroupResult, ...]:
+    """One metric within each value of each key of `GROUP_KEYS` that rows have."""
+    results = []
+    for key in GROUP_KEYS:
+        for value in sorted({row.groups[key] for row in rows if key in row.groups}):
+            members = [row for row in rows if row.groups.get(key) == value]
+            result = compare_rows(members, metric, rng=rng, resamples=resamples)
+            results.append(GroupResult(key=key, value=value, num_rows=len(members), metric=result))
+    return tuple(results)
+
+
+def _answer(example: Example, score: Score, completion: Completion, renderer: RendersExamples) -> Answer:
+    ids = list(completion.ids)
+    stopped = bool(ids) and ids[-1] in renderer.stop_ids
+    content = ids[:-1] if stopped else ids
+    return measure(
+        example.output,
+        renderer.decode(content),
+        tokens=len(content),
+        generated_tokens=len(ids),
+        finish_reason=completion.finish_reason,
+        seconds=float(completion.seconds),
+        nll=float(score.nll),
+        nll_tokens=int(score.tokens),
+    )
+
+
+def _row(example: Example, base: Answer, tuned: Answer) -> RowResult:
+    groups = {key: group_name(example.extra[key]) for key in GROUP_KEYS if example.extra.get(key) is not None}
+    return RowResult(
+        id=example.id,
+        instruction=example.instruction,
+        input=example.input,
+        reference=example.output,
+        groups=groups,
+        base=base,
+        tuned=tuned,
+    )
+
+
+def group_name(value: Any) -> str:
+    """A column's value as the name of a group: true -> yes."""
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _check_examples(examples: Sequence[Example]) -> None:
+    if len(examples) < FEWEST_EXAMPLES:
+        raise DataError(
+            f"{len(examples)} rows to evaluate; a comparison with an interval needs at least {FEWEST_EXAMPLES}: "
+            "raise the limit or hold out more rows"
+        )
+
+
+def _check_scorable(examples: Sequence[Example], rendered: Sequence[Any]) -> None:
+    bad = [_name(example) for example, row in zip(examples, rendered, strict=True) if not any(row.loss_mask)]
+    if bad:
+        raise DataError("rows without a response token to score; give them an output or a larger max_length", bad)
+
+
+def _check_finite(name: str, examples: Sequence[Example], scores: Sequence[Score]) -> None:
+    bad = [_name(e) for e, score in zip(examples, scores, strict=True) if not np.isfinite(score.nll)]
+    if bad:
+        places = ", ".join(bad[:3]) + (", ..." if len(bad) > 3 else "")
+        raise UserError(
+            f"the {name} model's loss is not finite on {len(bad)} of {len(examples)} rows ({places}); its weights or "
+            "compute type are broken: try model.dtype=fp32, or train again with a lower learning rate"
+        )
+
+
+def _name(example: Example) -> str:
+    return example.source or example.id

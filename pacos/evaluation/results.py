@@ -1,0 +1,132 @@
+"""What an evaluation leaves behind: rows, the metric table, the breakdown, and how to repeat it.
+
+`Evaluation.to_json()` is the form that files and `--json` hold; its keys are stable:
+
+    verdict          one sentence                      metrics[], groups[]  see `MetricResult`, `GroupResult`
+    rows[]           see `RowResult`, `Answer`         num_rows, rows_cut, level, resamples, bleu_signature
+    record           what the caller knows of the run: recipe, models, split, contract, date
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pacos.evaluation.metrics import Answer, Direction, Unit
+from pacos.evaluation.statistics import Interval, Verdict
+from pacos.evaluation.wording import format_difference, format_interval, format_value
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """One example, and what each model made of it. `groups`: {"family": "sort_words", "held_out": "yes"}."""
+
+    id: str
+    instruction: str
+    input: str
+    reference: str
+    groups: Mapping[str, str]
+    base: Answer
+    tuned: Answer
+
+    @property
+    def change(self) -> float:
+        """How far tuned moved from base on this row: exact match counts most, then ROUGE-L, then the loss per token."""
+        loss = self.base.nll_per_token - self.tuned.nll_per_token
+        return (
+            (self.tuned.exact - self.base.exact)
+            + (self.tuned.rouge_l - self.base.rouge_l)
+            + 0.1 * max(-1.0, min(1.0, loss))
+        )
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """One line of the table. Shares are 0 to 1, BLEU 0 to 100; `difference` is tuned - base."""
+
+    name: str
+    label: str
+    unit: Unit
+    direction: Direction
+    base: float
+    base_interval: Interval
+    tuned: float
+    tuned_interval: Interval
+    difference: float
+    interval: Interval
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """Exact match among the rows whose column `key` says `value`."""
+
+    key: str
+    value: str
+    num_rows: int
+    metric: MetricResult
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Base against tuned, on `rows`. `rows_cut` were longer than max_length and scored in part."""
+
+    rows: tuple[RowResult, ...]
+    metrics: tuple[MetricResult, ...]
+    groups: tuple[GroupResult, ...]
+    bleu_signature: str
+    level: float
+    resamples: int
+    rows_cut: int = 0
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+    def metric(self, name: str) -> MetricResult:
+        """By name: exact_match, perplexity, rouge_l, bleu, response_tokens, empty_share, ..."""
+        return next(metric for metric in self.metrics if metric.name == name)
+
+    @property
+    def lead(self) -> MetricResult:
+        """What to name first: exact match where any answer is exact, else ROUGE-L."""
+        exact = self.metric("exact_match")
+        return exact if max(exact.base, exact.tuned) > 0 else self.metric("rouge_l")
+
+    @property
+    def headline(self) -> str:
+        """The verdict in words: `lead`, then perplexity."""
+        return f"On {len(self.rows)} rows: {self.sentence(self.lead)}; {self.sentence(self.metric('perplexity'))}."
+
+    def sentence(self, metric: MetricResult) -> str:
+        """`exact match 12.5 % -> 62.0 %, +49.5 pts (95 % interval +42.0 to +56.5): better`."""
+        interval = format_interval(metric.interval, metric.unit, signed=True)
+        label = metric.label if metric.label.isupper() or "-" in metric.label else metric.label.lower()
+        difference = format_difference(metric.difference, metric.unit)
+        return (
+            f"{label} {format_value(metric.base, metric.unit)} \u2192 {format_value(metric.tuned, metric.unit)}, "
+            f"{difference} ({100 * self.level:g} % interval {interval}): {metric.verdict}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, keys as in the head of this file."""
+        return {
+            "verdict": self.headline,
+            "num_rows": len(self.rows),
+            "rows_cut": self.rows_cut,
+            "level": self.level,
+            "resamples": self.resamples,
+            "bleu_signature": self.bleu_signature,
+            "metrics": [_plain(metric) for metric in self.metrics],
+            "groups": [_plain(group) for group in self.groups],
+            "rows": [_plain(row) for row in self.rows],
+            "record": dict(self.record),
+        }
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses as dicts, tuples as lists, down to the leaves."""
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -1,0 +1,55 @@
+"""The metric table as rows of words (for the terminal), and as Markdown (for model cards and notes)."""
+
+from __future__ import annotations
+
+from pacos.evaluation.results import Evaluation, GroupResult, MetricResult
+from pacos.evaluation.wording import format_difference, format_interval, format_value
+
+HEADER = ("measure", "base", "tuned", "difference", "95 % interval", "verdict")
+GROUP_HEADER = ("group", "rows", "base", "tuned", "difference", "95 % interval", "verdict")
+BETTER_WHEN = {"higher": "\u2191", "lower": "\u2193", "neither": ""}
+
+
+def render_table(evaluation: Evaluation) -> list[tuple[str, ...]]:
+    """One row of `HEADER`'s columns per metric; the arrow says which way is better."""
+    return [(f"{m.label} {BETTER_WHEN[m.direction]}".strip(), *_cells(m)) for m in evaluation.metrics]
+
+
+def render_groups(evaluation: Evaluation) -> list[tuple[str, ...]]:
+    """One row of `GROUP_HEADER`'s columns per group: exact match within it. Empty where rows have no groups."""
+    return [(group_label(g), str(g.num_rows), *_cells(g.metric)) for g in evaluation.groups]
+
+
+def markdown_table(evaluation: Evaluation) -> str:
+    """The table, with the sentence over it and what it was made with under it."""
+    lines = [_line(HEADER), _line(["---", *["---:"] * 4, "---"]), *map(_line, render_table(evaluation))]
+    return "\n".join([evaluation.headline, "", *lines, "", method_note(evaluation)]) + "\n"
+
+
+def method_note(evaluation: Evaluation) -> str:
+    """How the figures were made, in a sentence or two."""
+    cut = f" {evaluation.rows_cut} rows were cut to the longest length before scoring." if evaluation.rows_cut else ""
+    return (
+        f"{len(evaluation.rows)} rows; {100 * evaluation.level:g} % intervals by paired bootstrap (BCa, "
+        f"{evaluation.resamples:,} resamples), each measure by itself. Perplexity over response tokens. "
+        f"BLEU: {evaluation.bleu_signature}.{cut}"
+    )
+
+
+def group_label(group: GroupResult) -> str:
+    """`held out: yes`, `family: sort words`."""
+    return f"{group.key}: {group.value}".replace("_", " ")
+
+
+def _cells(metric: MetricResult) -> tuple[str, ...]:
+    return (
+        format_value(metric.base, metric.unit),
+        format_value(metric.tuned, metric.unit),
+        format_difference(metric.difference, metric.unit),
+        format_interval(metric.interval, metric.unit, signed=True),
+        metric.verdict,
+    )
+
+
+def _line(cells: tuple[str, ...] | list[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
