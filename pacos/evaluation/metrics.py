@@ -87,6 +87,7 @@ def perplexity(sums: np.ndarray) -> np.ndarray:
 
 def bleu(sums: np.ndarray) -> np.ndarray:
     """Corpus BLEU, 0 to 100, from summed counts (..., 10): sacreBLEU's defaults (13a, 4-grams, `exp` smoothing)."""
+    sums = np.asarray(sums, dtype=np.float64)
     length, reference_length = sums[..., 0], sums[..., 1]
     matched, total = sums[..., 2:6], sums[..., 6:10]
     # each order without a match counts as half the match of the one before: 1/2, 1/4, ...
