@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pacos.data.fields import Row, kind_of, optional_text, required_text, text_of, text_problem
 from pacos.data.records import Example, Message
 from pacos.errors import DataError, did_you_mean
 
-Row = Mapping[str, Any]
 ROLES = {
     "system": "system", "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "bot": "assistant", "chatgpt": "assistant",
@@ -233,49 +233,3 @@ def _example(row: Row, source: str, used: set[str], **fields: Any) -> Example:
     if "id" in extra and isinstance(extra["id"], str) and len(extra["id"]) == 16 and extra["id"] == example.id:
         del extra["id"]
     return example
-
-
-def text_problem(text: str) -> str:
-    """Why a text cannot be used: a NUL, or half of a surrogate pair; empty where it can."""
-    if "\0" in text:
-        return f"has a NUL character at {text.index(chr(0)) + 1}; remove it"
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return f"has a lone surrogate \\u{ord(text[error.start]):04x} at {error.start + 1}; it is half a character: remove it"
-    return ""
-
-
-def text_of(row: Row, column: str, wrong: list[str]) -> str:
-    """A text that must be there, though it may be blank."""
-    value = row.get(column)
-    if isinstance(value, str):
-        if problem := text_problem(value):
-            wrong.append(f"'{column}' {problem}")
-        return value
-    wrong.append(f"'{column}' is {kind_of(value) if column in row else 'missing'}; give it text")
-    return ""
-
-
-def optional_text(row: Row, column: str, wrong: list[str]) -> str:
-    return "" if row.get(column) is None else text_of(row, column, wrong)
-
-
-def required_text(row: Row, column: str, wrong: list[str]) -> str:
-    text = text_of(row, column, wrong)
-    if isinstance(row.get(column), str) and not text.strip():
-        wrong.append(f"'{column}' is blank; give it text")
-    return text
-
-
-def kind_of(value: Any) -> str:
-    """How a wrong value is named: `a number (42)`, `empty (null)`, `a list`."""
-    if value is None:
-        return "empty (null)"
-    if isinstance(value, bool):
-        return f"true or false ({str(value).lower()})"
-    if isinstance(value, int | float):
-        return f"a number ({value})"
-    if isinstance(value, str):
-        return f"text ({value[:20]!r})"
-    return {list: "an empty list" if not value else "a list", dict: "an object"}.get(type(value), type(value).__name__)

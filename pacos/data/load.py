@@ -1,7 +1,7 @@
 """A name -> validated examples: `load_examples("alpaca_data.json")`.
 
-A name is `starter`, a file, a folder of files, or a hub dataset (`yahma/alpaca-cleaned`). Two kinds of rows do not become
-examples, and each is named with its file and line:
+A name is `starter`, a file, a folder of files, or a hub dataset (`yahma/alpaca-cleaned`). Two kinds of rows do not
+become examples, and each is named with its file and line:
 
     problems    malformed rows. They stop the reading, once all of them are known, unless `skip_bad`
     left_out    sound rows with a blank output, which have nothing to learn from. They are left out, and counted
@@ -14,16 +14,18 @@ from __future__ import annotations
 import difflib
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 from pacos.data import hub
-from pacos.data.layouts import Layout, detect_layout, kind_of
+from pacos.data.fields import kind_of
+from pacos.data.layouts import Layout, detect_layout
 from pacos.data.raw import SUFFIXES, RawRow, open_raw
 from pacos.data.records import Example
+from pacos.data.sides import Side, side_of_file
 from pacos.errors import DataError, UsageError
 
 STARTER = "starter"
@@ -66,19 +68,19 @@ class DataFile(NamedTuple):
 def load_examples(path: str | Path, *, limit: int | None = None, skip_bad: bool = False) -> LoadedData:
     """The examples behind a name, at most `limit` of them.
 
-    With `limit`, reading stops at the limit-th sound row, and problems after it are not seen. Raises UsageError where
-    there is nothing by that name, BadRows for malformed rows (unless `skip_bad`), DataError for files that cannot be read.
+    With `limit`, reading stops at the limit-th sound row, and problems after it are not seen. A folder whose files are
+    named after sides (train.jsonl, test.jsonl) declares the split of its rows. Raises UsageError where there is nothing
+    by that name, BadRows for malformed rows (unless `skip_bad`), DataError for files that cannot be read.
     """
     reading = _Reading(limit)
     files = find_files(str(path))
-    declared = [hub.declared_side(file.path.name) for file in files]
+    declared = [side_of_file(file.path.name) for file in files]
     for file, side in zip(files, declared, strict=True):
-        reading.add(file, side if all(declared) and len(set(declared)) > 1 else "")
+        reading.add(file, side if all(declared) and len(set(declared)) > 1 else None)
     if reading.problems and not skip_bad:
-        count = len(reading.problems)
         raise BadRows(
-            f"{path}: {count} of the {reading.seen} rows read cannot be used; mend {'it' if count == 1 else 'them'}, or "
-            "leave bad rows out with --set data.skip_bad_rows=true",
+            f"{path}: {len(reading.problems)} of the {reading.seen} rows read cannot be used; mend them, "
+            "or leave them out with --set data.skip_bad_rows=true",
             reading.problems,
         )
     if not reading.examples:
@@ -98,21 +100,21 @@ class _Reading:
         self.formats: dict[str, None] = {}
         self.digests: list[str] = []
 
-    def add(self, file: DataFile, side: str) -> None:
+    def add(self, file: DataFile, side: Side | None) -> None:
         data = _bytes_of(file)
         self.digests.append(hashlib.sha256(data).hexdigest())
         kind, rows = open_raw(data, file.shown, file.name)
         looked_at = list(itertools.islice(rows, LOOKED_AT))
         usable = [row.value for row in looked_at if not row.error]
         if not any(isinstance(value, Mapping) for value in usable):
-            self.problems += [row.error and f"{row.place}: {row.error}" or _not_object(row) for row in looked_at]
+            self.problems += [f"{row.place}: {row.error}" if row.error else _not_object(row) for row in looked_at]
             self.seen += len(looked_at)
             return
         layout = detect_layout(usable, file.shown)
         self.formats[f"{layout.name} {kind}"] = None
         self._read(itertools.chain(looked_at, rows), layout, {"split": side} if side else {})
 
-    def _read(self, rows: Iterator[RawRow], layout: Layout, declared: Mapping[str, str]) -> None:
+    def _read(self, rows: Iterable[RawRow], layout: Layout, declared: Mapping[str, str]) -> None:
         for row in rows:
             if self.limit is not None and len(self.examples) >= self.limit:
                 return
@@ -171,7 +173,7 @@ def find_files(name: str) -> list[DataFile]:
         return files_in(path, name)
     if path.exists():
         return [DataFile(path, name, path.name)]
-    if hub.is_dataset_name(name) and not Path(name).parts[0] in _names_in(Path(".")):
+    if hub.is_dataset_name(name) and Path(name).parts[0] not in _names_in(Path(".")):
         folder, found = hub.fetch(name)
         return [DataFile(folder / file, f"{name}/{file}", f"{name}/{file}") for file in found]
     raise UsageError(f"{name}: no such file{_near_name(path)}")

@@ -3,16 +3,15 @@
     similarity(A, B) = |A and B| / |A or B|,    A, B sets of three-word shingles, case and sentence punctuation aside
 
 Each text is kept as its SKETCH smallest shingle hashes (a bottom-k sketch, Broder 1997), so the similarity is exact
-where both texts have at most SKETCH shingles and an estimate beyond. Pairs are found by prefix filtering (Chaudhuri et al.
-2006, Bayardo et al. 2007): with each set's shingles ordered from rare to common, two sets of similarity t must share one
-of their first |A| - ceil(t |A|) + 1. This finds every pair, needs no tuning, gives the same answer each time, and looks at
-boilerplate last. Texts whose rare shingles are common all the same are compared with at most MOST of the others.
+where both texts have fewer than SKETCH shingles and an estimate beyond. Pairs are found by prefix filtering (Chaudhuri
+et al. 2006, Bayardo et al. 2007): with each set's shingles ordered from rare to common, two sets of similarity t must
+share one of their first |A| - ceil(t |A|) + 1. This finds every pair, needs no tuning, and gives the same answer each
+time. Boilerplate comes last in that order; where texts have nothing else, each is compared with at most MOST others.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ def exact_key(text: str) -> str:
 
 @dataclass(frozen=True)
 class Sketches:
-    """Shingle hashes of N texts: those of text n are `values[starts[n]:starts[n + 1]]`, uint32, ascending, no repeats."""
+    """Shingle hashes of N texts. Text n has `values[starts[n]:starts[n + 1]]`: uint32, ascending, no repeats."""
 
     values: np.ndarray
     starts: np.ndarray
@@ -144,7 +143,7 @@ class NearIndex:
         posts = np.searchsorted(self.posted, asked, "right") - np.searchsorted(self.posted, asked)
         hit, rows = asked[posts >= least], queries.rows[mask][posts >= least]
         bounds = np.cumsum(np.bincount(rows, minlength=len(queries)))
-        return np.split(hit, bounds[:-1])
+        return np.split(hit, bounds[:-1]) if len(queries) else []
 
     def candidates(self, shared: np.ndarray) -> np.ndarray:
         """Rows that hold one of the prefix values, ascending."""

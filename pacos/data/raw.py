@@ -2,9 +2,9 @@
 
     JSON array, JSONL, CSV, TSV, Parquet  ->  RawRow(place, source, value)
 
-What a file is, is told from its content, not from its name: Parquet by its magic bytes, a table by its header, JSON by its
-first character. Rows are yielded one by one, so that `limit` reads no more than it needs. A row that cannot be read is
-yielded with `error` set; a file that cannot be read at all raises DataError with the place and what to do.
+Parquet is known by its magic bytes, JSON and JSONL by their first characters, and only a table by its suffix. Rows are
+yielded one by one, so that `limit` reads no more than it needs. A row that cannot be read is yielded with `error` set;
+a file that cannot be read at all raises DataError with the place and what to do.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def decode(data: bytes, path: str) -> str:
 
 def _array_rows(text: str, position: int, path: str, name: str) -> Iterator[RawRow]:
     """Elements of a JSON array, decoded one at a time so that each has its line."""
-    scan, line, counted, number = json.JSONDecoder().scan_once, 1, 0, 0
+    scan, line, counted, number = json.JSONDecoder().raw_decode, 1, 0, 0
     position = _SPACE.match(text, position).end()  # type: ignore[union-attr]
     if text[position : position + 1] == "]":
         raise DataError(f"{path}: is an empty array; give a file with rows")
@@ -100,7 +100,7 @@ def _array_rows(text: str, position: int, path: str, name: str) -> Iterator[RawR
         place = f"{path}:{line} (row {number})"
         try:
             value, position = scan(text, position)
-        except (StopIteration, ValueError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise _broken(text, path, place, number - 1, error) from None
         yield RawRow(place, f"{name}:{line}", value)
         after = _AFTER_ITEM.match(text, position)
@@ -121,8 +121,6 @@ def _broken(text: str, path: str, place: str, whole: int, error: Exception) -> D
 def _json_reason(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "nested too deeply"
-    if isinstance(error, StopIteration):
-        return "expected a value"
     reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
     return reason[:1].lower() + reason[1:]
 
