@@ -78,7 +78,7 @@ class LoraLinear(nn.Module):
         inner = nn.functional.dropout(x, self.dropout, self.training) if self.dropout else x
         if len(self.parts) == 1 and self.parts[0].stop - self.parts[0].start == self.base.out_features:
             return y + self._low(inner, 0)
-        return y + torch.cat(self._rows(inner), dim=-1)
+        return y + torch.cat(list(self._rows(inner)), dim=-1)
 
     def _low(self, x: Tensor, i: int) -> Tensor:
         low = nn.functional.linear(x, self.a[i].to(x.dtype)) * self.scale

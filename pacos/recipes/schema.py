@@ -75,7 +75,6 @@ class TrainOptions(Section):
     weight_decay: float = Field(0.0, ge=0, description="AdamW decoupled weight decay, on matrices only")
     clip_norm: float = Field(1.0, ge=0, description="largest gradient norm; 0 does not clip")
     gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass: slower, less memory")
-    compile: Literal["auto", "on", "off"] = Field("auto", description="torch.compile; auto uses it where it pays")
     seed: int = Field(42, ge=0, description="seed of adapter initialisation, row order and dropout")
     eval_every: int = Field(0, ge=0, description="steps between evaluations on the validation rows; 0 takes ten a run")
     eval_rows: int = Field(200, ge=1, description="validation rows used while training, at most")

@@ -1,0 +1,214 @@
+"""`pacos eval`: base against tuned on rows that the adapter was not trained on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from pacos.cli.session import OpenRun, load_base, open_run
+from pacos.cli.show import bar, note, out, say
+from pacos.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from pacos.data import Example
+    from pacos.evaluation import Evaluation
+
+
+def evaluate(
+    run: Annotated[str | None, typer.Argument(help="folder or name of a run; the newest under runs/ where not given")] = None,
+    adapter_path: Annotated[str | None, typer.Option("--adapter-path", "--adapter_path", help="the same, as an option")] = None,
+    data: Annotated[str | None, typer.Option(help="evaluate on these rows in place of the run's test rows")] = None,
+    limit: Annotated[int | None, typer.Option(help="rows evaluated, at most", min=2)] = None,
+    seed: Annotated[int | None, typer.Option(help="seed of the choice of rows and of the bootstrap")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="longest answer, in tokens", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="answers written at once", min=1)] = None,
+    report: Annotated[Path | None, typer.Option("--out", help="folder of report.html and eval.json; RUN/eval where not given")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Compare base and tuned on held-out rows: perplexity, ROUGE-L, BLEU, exact match, each with an interval."""
+    opened = open_run(chosen(run, adapter_path))
+    given = {"limit": limit, "seed": seed, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
+    options = Options(**{**opened.record.recipe["eval"], **{k: v for k, v in given.items() if v is not None}})
+    evaluation = evaluate_run(opened, options, data)
+    folder = write_evaluation(evaluation, report or opened.folder / "eval")  # type: ignore[operator]
+    if as_json:
+        print(json.dumps(evaluation.to_json()))
+        return
+    print_evaluation(evaluation)
+    out().print(f"written to {folder}/report.html and eval.json", markup=False)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The recipe's `eval` section with what the command line changed."""
+
+    limit: int
+    max_new_tokens: int
+    batch_size: int
+    seed: int
+    resamples: int
+
+
+def chosen(run: str | None, adapter_path: str | None) -> str | None:
+    """The one of the two spellings that was given. Raises UsageError for both."""
+    if run is not None and adapter_path is not None and run != adapter_path:
+        raise UsageError(f"two runs given: '{run}' and --adapter-path '{adapter_path}'; give one")
+    return run if run is not None else adapter_path
+
+
+def evaluate_run(opened: OpenRun, options: Options, data: str | None = None) -> Evaluation:
+    """The comparison on the run's test rows, or on `data`. Raises DataError for rows that were trained on."""
+    import numpy as np
+
+    from pacos.evaluation import evaluate as compare_models
+    from pacos.inference import Sampling
+
+    examples = sample(held_out(opened, data), options.limit, options.seed)
+    say(f"evaluating base and tuned on {len(examples)} rows")
+    with bar("evaluating") as shown:
+        return compare_models(
+            Side(opened, tuned=False),
+            Side(opened, tuned=True),
+            examples,
+            opened.renderer,
+            sampling=Sampling(max_new_tokens=options.max_new_tokens),
+            rng=np.random.default_rng(options.seed),
+            resamples=options.resamples,
+            batch_size=options.batch_size,
+            max_length=opened.record.recipe["train"]["max_length"],
+            record=about(opened, data),
+            on_progress=lambda stage, done, total: shown.update(done, total, label=stage),
+        )
+
+
+class Side:
+    """One side of the comparison: the same network with its adapter on or off, or the base loaded apart."""
+
+    def __init__(self, opened: OpenRun, *, tuned: bool):
+        from pacos.inference import Engine
+        from pacos.models import Network
+
+        self.off = opened.adapter is not None and not tuned
+        self.opened = opened
+        network = opened.network
+        if opened.adapter is None and not tuned:
+            network = Network(load_base(opened.record).model)
+        self.engine = Engine(network, opened.renderer.stop_ids)
+
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Any) -> Any:
+        return self._run(self.engine.generate, prompts, sampling)
+
+    def score(self, rows: Sequence[Any]) -> Any:
+        return self._run(self.engine.score, rows)
+
+    def _run(self, work: Any, *arguments: Any) -> Any:
+        if not self.off:
+            return work(*arguments)
+        with self.opened.base():
+            return work(*arguments)
+
+
+def held_out(opened: OpenRun, data: str | None) -> list[Example]:
+    """Rows to evaluate on, none of which was trained on, exactly or nearly. Raises DataError that names those that were."""
+    from pacos.data import load_examples, load_split
+    from pacos.data.split import find_trained
+
+    assert opened.folder is not None
+    place = data or str(opened.folder / "test.jsonl")
+    if data is None and (opened.folder / "test.jsonl").stat().st_size == 0:
+        raise DataError(f"{opened.folder}: the run held out no test rows; give rows with --data")
+    loaded = load_examples(place)
+    for text in loaded.left_out:
+        note(text)
+    trained = find_trained(load_split(opened.folder / "split.json"), loaded.examples)
+    if trained:
+        raise DataError(
+            f"{place}: {len(trained)} of {len(loaded.examples)} rows were trained on, exactly or nearly; a score on them means nothing.\n"
+            "  Leave them out, or evaluate on the run's own test rows",
+            trained_lines(trained),
+        )
+    return loaded.examples
+
+
+def trained_lines(trained: Sequence[Any]) -> list[str]:
+    shown = [str(t) for t in trained[:10]]
+    return [*shown, *([f"and {len(trained) - 10} more"] if len(trained) > 10 else [])]
+
+
+def sample(examples: list[Example], limit: int, seed: int) -> list[Example]:
+    """At most `limit` examples, chosen by hash of seed and id: the same ones whatever their order in the file."""
+    import hashlib
+
+    if len(examples) <= limit:
+        return examples
+    drawn = sorted(examples, key=lambda e: hashlib.sha256(f"{seed}:{e.id}".encode()).digest())[:limit]
+    kept = {id(e) for e in drawn}
+    return [e for e in examples if id(e) in kept]
+
+
+def about(opened: OpenRun, data: str | None) -> dict[str, Any]:
+    """What the report says of the run."""
+    from datetime import UTC, datetime
+
+    record = opened.record
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "run": opened.name,
+        "base": record.base.model_dump(),
+        "recipe": record.recipe,
+        "data": data or "the run's test rows",
+        "split_sha256": record.data.split_sha256,
+        "template": record.contract.get("template"),
+        "hardware": record.hardware,
+        "libraries": record.libraries,
+    }
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:
+    """eval.json and report.html. An earlier evaluation of the folder is kept under its date."""
+    from pacos.evaluation import write_report
+
+    if (folder / "eval.json").exists():
+        set_aside(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "eval.json").write_text(json.dumps(evaluation.to_json(), indent=1) + "\n", encoding="utf-8")
+    write_report(evaluation, folder / "report.html")
+    return folder
+
+
+def set_aside(folder: Path) -> None:
+    """Move the last evaluation's files to earlier/N."""
+    earlier = folder / "earlier"
+    earlier.mkdir(exist_ok=True)
+    place = earlier / str(1 + sum(1 for _ in earlier.iterdir()))
+    place.mkdir()
+    for name in ("eval.json", "report.html"):
+        if (folder / name).exists():
+            (folder / name).rename(place / name)
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    from pacos.evaluation import GROUP_HEADER, HEADER, method_note, render_groups, render_table
+
+    console = out()
+    console.print(evaluation.headline, markup=False)
+    console.print(table(HEADER, render_table(evaluation)))
+    groups = render_groups(evaluation)
+    if groups:
+        console.print(table(GROUP_HEADER, groups))
+    console.print(method_note(evaluation), style="dim", markup=False)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for i, name in enumerate(header):
+        made.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+    for row in rows:
+        made.add_row(*row)
+    return made

@@ -1,0 +1,74 @@
+"""`pacos quickstart`: the whole loop on the embedded model and the starter data, in minutes on two CPU cores."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pacos.cli.eval import Options, evaluate_run, print_evaluation, write_evaluation
+from pacos.cli.session import open_run
+from pacos.cli.show import duration, out, say
+from pacos.cli.train import Set, prepare_run, print_result, train_run
+from pacos.errors import UsageError
+from pacos.recipes import load_recipe
+
+if TYPE_CHECKING:
+    from pacos.evaluation import Evaluation
+
+SHOWN = 4
+"""Answers printed side by side."""
+
+
+def quickstart(
+    folder: Annotated[Path | None, typer.Option("--out", help="folder of the run; runs/quickstart where not given")] = None,
+    set_: Set = [],  # noqa: B006
+) -> None:
+    """Train, evaluate and try a small model on this machine: SmolLM2-135M on the starter data."""
+    from pacos.training.record import partial_of
+
+    began = time.monotonic()
+    recipe = load_recipe("quickstart", set_)
+    target = folder or Path("runs") / recipe.name
+    if target.exists():
+        raise UsageError(f"{target}: exists; talk to it with: pacos chat {target}\n  or train another with: pacos quickstart --out runs/another")
+    prepared = prepare_run(recipe)
+    record = train_run(prepared, target, resume=partial_of(target).exists())
+    print_result(record, target)
+    opened = open_run(target)
+    evaluation = evaluate_run(opened, Options(**record.recipe["eval"]))
+    written = write_evaluation(evaluation, target / "eval")
+    print_evaluation(evaluation)
+    print_answers(evaluation)
+    say(f"all of it took {duration(time.monotonic() - began)}")
+    out().print(ending(target, written), markup=False)
+
+
+def print_answers(evaluation: Evaluation) -> None:
+    """Held-out prompts with both answers: the ones that changed most, and one that is still wrong."""
+    console = out()
+    changed = sorted(evaluation.rows, key=lambda row: -row.change)
+    wrong = [row for row in evaluation.rows if not row.tuned.exact]
+    for row in [*changed[: SHOWN - 1], *wrong[:1]]:
+        console.rule(style="dim")
+        prompt = f"{row.instruction}\n{row.input}" if row.input else row.instruction
+        console.print(prompt, markup=False, style="bold")
+        console.print(f"base:   {one_line(row.base.text)}", markup=False)
+        console.print(f"tuned:  {one_line(row.tuned.text)}", markup=False, style="green" if row.tuned.exact else "yellow")
+        console.print(f"wanted: {one_line(row.reference)}", markup=False, style="dim")
+
+
+def one_line(text: str, longest: int = 160) -> str:
+    flat = " / ".join(text.strip().splitlines())
+    return flat if len(flat) <= longest else f"{flat[: longest - 3]}..."
+
+
+def ending(folder: Path, written: Path) -> str:
+    return (
+        f"\nthe adapter:  {folder}\nthe report:   {written / 'report.html'}\n\n"
+        f"talk to it:        pacos chat {folder}\n"
+        f"evaluate again:    pacos eval {folder} --limit 100\n"
+        "train on your own: pacos train quickstart --set name=mine --set data.path=FILE.jsonl"
+    )

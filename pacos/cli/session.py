@@ -1,0 +1,109 @@
+"""Opening what a verb works on: a finished run, or a base model. Nothing but the folder is needed.
+
+Before anything is computed: the manifest holds, the base is the one that was trained on, and the template contract renders
+the same ids as at training.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pacos.cli.show import say
+from pacos.errors import GateError, UsageError
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A model ready to answer. `adapter` is None for a base model and for full fine-tuning, `record` for a bare base."""
+
+    name: str
+    network: Any
+    renderer: Any
+    adapter: Any
+    record: Any
+    folder: Path | None
+
+    def base(self) -> AbstractContextManager[None]:
+        """The base model for as long as the block lasts, where an adapter can be switched off."""
+        return self.adapter.disabled() if self.adapter is not None else nullcontext()
+
+
+def find_run(run: str | Path | None) -> Path:
+    """The folder of a run: as given, or under runs/, or the newest finished one. Raises UsageError, exit code 2."""
+    if run is None:
+        return newest_run()
+    path = Path(run)
+    if not path.exists() and path.parent == Path(".") and (RUNS / path).exists():
+        return RUNS / path
+    if not path.exists() and path.parent == Path(".") and not (path.parent / f"{path.name}.partial").exists():
+        return RUNS / path
+    return path
+
+
+def newest_run() -> Path:
+    from pacos.training.record import FILE
+
+    found = sorted(RUNS.glob(f"*/{FILE}"), key=lambda p: p.stat().st_mtime)
+    if not found:
+        raise UsageError("no finished run under runs/; make one with: pacos train quickstart")
+    return found[-1].parent
+
+
+def open_run(run: str | Path | None) -> OpenRun:
+    """Load base and adapter (or the fully trained model) of a run, everything verified."""
+    from pacos.models import Network, load_adapter, load_model, load_tokenizer
+    from pacos.models.artifact import verify
+    from pacos.prompts import check_contract, renderer_from_contract
+    from pacos.training import read_record
+
+    folder = find_run(run)
+    record = read_record(folder)
+    verify(folder)
+    recipe = record.recipe
+    tokenizer = load_tokenizer(str(folder))
+    renderer = renderer_from_contract(record.contract, tokenizer)
+    check_contract(record.contract, renderer)
+    say(f"loading {folder}")
+    if recipe["method"] == "full":
+        loaded = load_model(str(folder), dtype=recipe["model"]["dtype"], device=recipe["model"]["device"])
+        return OpenRun(folder.name, Network(loaded.model), renderer, None, record, folder)
+    loaded = load_base(record)
+    network = Network(loaded.model)
+    adapter = load_adapter(loaded.model, folder)
+    return OpenRun(folder.name, network, renderer, adapter, record, folder)
+
+
+def load_base(record: Any) -> Any:
+    """The base model of a run, in the precision it was trained in. Raises GateError where its weights are others."""
+    from pacos.models import load_model
+
+    options = record.recipe["model"]
+    quantization = "nf4" if record.recipe["method"] == "qlora" else "none"
+    loaded = load_model(
+        record.base.name,
+        revision=record.base.revision or options["revision"],
+        dtype=options["dtype"],
+        device=options["device"],
+        quantization=quantization,
+        double_quant=options.get("double_quant", True),
+    )
+    if loaded.identity.weights_sha256 != record.base.weights_sha256:
+        raise GateError(
+            f"{record.base.name}: these are not the weights that the run was trained on\n"
+            f"  sha256 {loaded.identity.weights_sha256[:16]} here, {record.base.weights_sha256[:16]} at training"
+        )
+    return loaded
+
+
+def open_base(name: str, *, template: str = "chat", system: str = "") -> OpenRun:
+    """A base model by itself."""
+    from pacos.models import Network, load_model
+    from pacos.prompts import Renderer
+
+    loaded = load_model(name)
+    return OpenRun(name, Network(loaded.model), Renderer(loaded.tokenizer, template, system), None, None, None)

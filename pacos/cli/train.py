@@ -1,0 +1,151 @@
+"""`pacos train`: a recipe -> a finished run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pacos.cli.show import bar, duration, note, out, plain, say, size, tokens
+from pacos.recipes import Recipe, load_recipe, recipe_to_yaml
+
+if TYPE_CHECKING:
+    from pacos.training import Prepared, RunRecord, Step
+
+Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a recipe key; may be given more than once")]
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="a recipe that comes with pacos (see docs/recipes.md), or a YAML file")],
+    set_: Set = [],  # noqa: B006
+    epochs: Annotated[float | None, typer.Option(help="same as --set train.epochs=N")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", "--adapter-path", "--adapter_path", help="folder of the run; runs/NAME where not given")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="continue an unfinished run from its newest whole checkpoint")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the resolved recipe, rows, tokens, steps and memory, and stop")] = False,
+    show_rows: Annotated[int, typer.Option("--show-rows", metavar="N", help="print N rows as the model will see them, and stop", min=0)] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
+) -> None:
+    """Fine-tune a model from a recipe."""
+    overrides = [*set_, *([f"train.epochs={epochs}"] if epochs is not None else [])]
+    resolved = load_recipe(recipe, overrides)
+    target = folder or Path("runs") / resolved.name
+    prepared = prepare_run(resolved)
+    if show_rows:
+        from pacos.cli.rows import print_rows
+
+        return print_rows(prepared, show_rows)
+    if dry_run:
+        return print_plan(prepared, target, as_json)
+    if not as_json:
+        say(recipe_to_yaml(resolved).rstrip())
+    record = train_run(prepared, target, resume)
+    if as_json:
+        print(json.dumps({"run": str(target), **plain(record.result.model_dump())}))
+    else:
+        print_result(record, target)
+
+
+def prepare_run(recipe: Recipe) -> Prepared:
+    """Rows and renderer of a recipe, every note on left-out or cut rows printed."""
+    from pacos.models import load_tokenizer
+    from pacos.prompts import Renderer
+    from pacos.training import prepare_rows
+
+    tokenizer = load_tokenizer(recipe.model.base, recipe.model.revision)
+    renderer = Renderer(tokenizer, recipe.prompt.template, recipe.prompt.system)
+    prepared = prepare_rows(recipe, renderer, Path.cwd(), say)
+    for text in prepared.notes[:10]:
+        note(text)
+    if len(prepared.notes) > 10:
+        note(f"and {len(prepared.notes) - 10} more")
+    return prepared
+
+
+def train_run(prepared: Prepared, folder: Path, resume: bool) -> RunRecord:
+    """Load the model and train it, with a bar. Ends the process with 130 or 143 where a signal asked for it."""
+    from pacos.cli.interrupt import interruptible
+    from pacos.models import load_model
+    from pacos.training import Told, run_training
+
+    recipe = prepared.recipe
+    say(f"loading {recipe.model.base}")
+    loaded = load_model(
+        recipe.model.base,
+        revision=recipe.model.revision,
+        dtype=recipe.model.dtype,
+        device=recipe.model.device,
+        quantization="nf4" if recipe.method == "qlora" else "none",
+        double_quant=recipe.model.double_quant,
+    )
+    say(summary(prepared))
+    with interruptible() as asked, bar("training") as shown:
+
+        def on_step(step: Step, steps: int) -> None:
+            shown.update(step.step, steps, step_text(step, loaded.device.type))
+
+        record = run_training(prepared, loaded, folder, resume=resume, told=Told(say, on_step, lambda: asked.to_stop))
+    if record is None:
+        note(f"stopped and saved; continue with: pacos train {recipe.name} --resume")
+        raise typer.Exit(asked.exit_code)
+    return record
+
+
+def step_text(step: Step, device: str) -> str:
+    from pacos.training.record import peak_memory_bytes
+
+    held_out = "" if step.eval_loss is None else f" validation {step.eval_loss:.3f}"
+    pace = step.tokens / step.seconds
+    return f"loss {step.loss:.3f}{held_out}  {pace:,.0f} tokens/s  {size(peak_memory_bytes(device))}"
+
+
+def summary(prepared: Prepared) -> str:
+    rows, held = prepared.train, len(prepared.test)
+    return (
+        f"{len(rows.rendered):,} rows to train on ({tokens(rows.num_tokens)} tokens, {tokens(rows.num_targets)} of them carry loss), "
+        f"{len(prepared.validation.rendered)} to watch, {held} held out; {prepared.steps} steps; split: {prepared.split_file}"
+    )
+
+
+def print_plan(prepared: Prepared, folder: Path, as_json: bool) -> None:
+    from pacos.recipes import resolved_tree
+    from pacos.training.memory import estimate_memory
+
+    memory = estimate_memory(prepared.recipe, max(len(row.ids) for row in prepared.train.rendered))
+    figures: dict[str, Any] = {
+        "out": str(folder),
+        "rows": {"train": len(prepared.train.rendered), "validation": len(prepared.validation.rendered), "test": len(prepared.test)},
+        "tokens": prepared.train.num_tokens,
+        "response_tokens": prepared.train.num_targets,
+        "steps": prepared.steps,
+        "memory_bytes": plain(memory) | {"total": memory.total},
+    }
+    if as_json:
+        print(json.dumps({"recipe": resolved_tree(prepared.recipe), **figures}))
+        return
+    console = out()
+    console.print(recipe_to_yaml(prepared.recipe), markup=False)
+    console.print(summary(prepared), markup=False)
+    parts = ", ".join(f"{name} {size(value)}" for name, value in plain(memory).items())
+    console.print(f"memory, estimated: {size(memory.total)} ({parts})", markup=False)
+
+
+def print_result(record: RunRecord, folder: Path) -> None:
+    result, receipt = record.result, record.receipts[0]
+    console = out()
+    validation = "" if result.best_eval_loss is None else f", validation {result.best_eval_loss:.3f}"
+    console.print(
+        f"trained {result.steps} steps in {duration(result.seconds)} at {result.tokens_per_second:,.0f} tokens/s, "
+        f"peak memory {size(result.peak_memory_bytes)}",
+        markup=False,
+    )
+    console.print(f"loss {result.first_loss:.3f} -> {result.last_loss:.3f}{validation}", markup=False)
+    console.print(
+        f"saved = live: largest logit difference {receipt.max_logit_difference:.2g}, "
+        f"top-1 agreement {receipt.top1_agreement:.2%} on {receipt.num_positions} positions",
+        markup=False,
+    )
+    console.print(f"written to {folder} (loss.svg is the picture)\nnext: pacos eval {folder}   pacos chat {folder}", markup=False)

@@ -1,0 +1,71 @@
+"""Models of the Hugging Face hub: the safetensors, JSON and tokenizer files of one commit, in the hub client's own cache.
+
+`HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE` hold as everywhere. No other kind of file is asked for, so no
+pickle and no code arrives.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pacos.errors import ResourceError, UsageError, UserError
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+TEXTS = (
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
+
+
+def download(name: str, revision: str = "", *, weights: bool = True) -> Path:
+    """The snapshot folder of a hub model; its name is the commit. Cached files are used where the hub is out of reach."""
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise UserError(f"{name}: hub models need huggingface_hub: pip install 'pacos[hub]'") from None
+    patterns = [*TEXTS, *(WEIGHTS if weights else ())]
+    with _explained(name, revision):
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
+
+
+@contextmanager
+def _explained(name: str, revision: str) -> Iterator[None]:
+    """What the hub client raises, as one line that says what to do."""
+    import httpx
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError:
+        raise UserError(
+            f"{name}: the hub asks you to accept this model's terms first; do so on its page, then run: hf auth login"
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise UsageError(f"{name}: has no revision '{revision}'; give one of its branches, tags or commits") from None
+    except errors.RepositoryNotFoundError:
+        raise UsageError(
+            f"{name}: the hub has no such model, or it is private; check the name, or run: hf auth login"
+        ) from None
+    except errors.HFValidationError:
+        raise UsageError(f"{name}: not a hub id; give it as owner/name") from None
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError, httpx.HTTPError):
+        raise UserError(
+            f"{name}: the hub cannot be reached, and the model is not in its cache; connect, or give a folder"
+        ) from None
+    except OSError as error:
+        raise ResourceError(
+            f"{name}: cannot be kept: {error.strerror or error}; free some space, or set HF_HOME"
+        ) from None

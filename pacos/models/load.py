@@ -1,0 +1,308 @@
+"""A base model by whatever names it: hub id, folder, GGUF file, or a name that pacos knows.
+
+    resolve(name)          -> Source        a folder with config.json, safetensors and tokenizer, and the hub's commit
+    load_tokenizer(name)   -> the fast tokenizer, with exactly the pipeline of its tokenizer.json
+    load_model(name, ...)  -> LoadedModel   frozen, in eval mode, plain or in NF4
+
+safetensors alone, no pickle, no code from the model's repository. What is missing or broken in the files is said before
+anything is loaded; weights that the checkpoint does not fill, or that the model has no place for, are errors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pacos.errors import DataError, ResourceError, UsageError, did_you_mean
+from pacos.models import catalog, hub
+from pacos.models.artifact import file_sha256, whole_folder
+from pacos.models.catalog import Progress
+from pacos.models.identity import ModelIdentity, weight_files, weights_sha256
+from pacos.models.quantize import SKIP, bitsandbytes, count_parameters, quantized_linears, steady
+from pacos.models.quiet import quiet
+
+DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+LEFT_OVER = re.compile(r"rotary_emb\.inv_freq$|\.attn\.(masked_)?bias$")
+"""Tensors that older checkpoints carry and that models compute today."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model's files are. `revision` is the hub's commit, empty for anything else."""
+
+    name: str
+    folder: Path
+    revision: str = ""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A frozen model in eval mode, and how to know it again. `compute_dtype` is that of its activations."""
+
+    model: Any
+    tokenizer: Any
+    identity: ModelIdentity
+    compute_dtype: torch.dtype
+    device: torch.device
+
+
+def load_model(
+    name: str,
+    *,
+    revision: str = "",
+    dtype: str = "auto",
+    device: str = "auto",
+    quantization: str = "none",
+    double_quant: bool = True,
+    progress: Progress | None = None,
+) -> LoadedModel:
+    """Load a base. `dtype` auto, bf16, fp32; `device` auto, cpu, cuda, cuda:N; `quantization` none, nf4 (all but the head).
+
+    Raises UsageError (no such model, asked wrongly), DataError (broken files), ResourceError (out of memory or disk).
+    """
+    place = pick_device(device)
+    compute_dtype = pick_dtype(dtype, place)
+    if quantization not in ("none", "nf4"):
+        raise UsageError(f"quantization '{quantization}' is not known; known: none, nf4")
+    source = resolve(name, revision, progress=progress)
+    files = weight_files(source.folder)
+    config = read_config(source)
+    nf4 = nf4_config(double_quant, compute_dtype) if quantization == "nf4" else None
+    with _explained(source):
+        model = _from_files(source, config, compute_dtype, place, nf4)
+    for linear in quantized_linears(model).values():
+        steady(linear)
+    identity = ModelIdentity(
+        name=name,
+        revision=source.revision,
+        weights_sha256=weights_sha256(files, catalog.cache_folder() / "hashes.json"),
+        architecture=type(model).__name__,
+        num_parameters=count_parameters(model),
+    )
+    return LoadedModel(model.eval().requires_grad_(False), tokenizer_of(source), identity, compute_dtype, place)
+
+
+def load_tokenizer(name: str, revision: str = "", *, progress: Progress | None = None) -> Any:
+    """The fast tokenizer of a model, or of any folder that holds tokenizer files. The weights are not downloaded."""
+    return tokenizer_of(resolve(name, revision, weights=False, progress=progress))
+
+
+def load_shape(name: str, revision: str = "", dtype: str = "auto", device: str = "auto") -> tuple[Any, int]:
+    """The model without its weights, on the meta device, and the bytes that one of them would take."""
+    from transformers import AutoModelForCausalLM
+
+    source = resolve(name, revision, weights=False)
+    kind = pick_dtype(dtype, pick_device(device))
+    config = read_config(source)
+    with _explained(source), quiet(), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=kind), kind.itemsize
+
+
+def resolve(name: str, revision: str = "", *, weights: bool = True, progress: Progress | None = None) -> Source:
+    """Find a model's folder, downloading or converting where need be. Raises UsageError where there is no such model."""
+    path = Path(name).expanduser()
+    is_hub = name not in catalog.ENTRIES and not path.exists() and hub.HUB_ID.fullmatch(name) and path.suffix != ".gguf"
+    if revision and not is_hub:
+        raise UsageError(f"{name}: model.revision '{revision}' has no effect: only hub models have revisions")
+    if name in catalog.ENTRIES:
+        return Source(name, catalog.ensure(name, progress))
+    if path.is_dir():
+        return Source(name, path)
+    if path.is_file() and path.suffix == ".gguf":
+        return Source(name, _converted(path, progress))
+    if not is_hub:
+        raise UsageError(_no_such_model(name, path))
+    folder = hub.download(name, revision, weights=weights)
+    return Source(name, folder, folder.name)
+
+
+def _no_such_model(name: str, path: Path) -> str:
+    if path.is_file():
+        return f"{name}: a model is a folder, a .gguf file, a hub id or a known name; this is another kind of file"
+    if path.suffix == ".gguf" or os.sep in name:
+        return f"{name}: no such {'file' if path.suffix == '.gguf' else 'folder'}"
+    hint = did_you_mean(name, catalog.ENTRIES)
+    return f"{name}: no such model{hint}\n  give a hub id (owner/name), a folder, a .gguf file, or: {', '.join(catalog.ENTRIES)}"
+
+
+def _converted(path: Path, progress: Progress | None) -> Path:
+    """The folder of a GGUF file, made once and kept by the hash of the file."""
+    from pacos.models.read_gguf import convert_gguf
+
+    folder = catalog.cache_folder() / "gguf" / file_sha256(path)[:32]
+    if folder.exists() and not any(catalog.wrong_sizes(folder)):
+        return folder
+    if folder.exists():
+        raise DataError(f"{folder}: damaged; remove this folder, it is made again", list(catalog.wrong_sizes(folder)))
+    with whole_folder(folder) as draft:
+        convert_gguf(path, draft, progress=progress)
+    return folder
+
+
+def pick_device(device: str) -> torch.device:
+    """Raises UsageError where there is no such device on this machine."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise UsageError(f"model.device: '{device}' is not known; known: auto, cpu, cuda, cuda:N")
+    place = torch.device(device)
+    count = torch.cuda.device_count()
+    if place.type == "cuda" and (place.index or 0) >= count:
+        found = f"{count} CUDA device{'s'[: count != 1]}"
+        raise UsageError(f"model.device: '{device}' is not there; PyTorch sees {found} on this machine")
+    return place
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """auto is bf16 where the machine multiplies it natively: elsewhere it is emulated, and several times slower than fp32."""
+    if dtype == "auto":
+        return torch.bfloat16 if has_native_bf16(device) else torch.float32
+    if dtype not in DTYPES:
+        raise UsageError(f"model.dtype: '{dtype}' is not known; known: auto, {', '.join(DTYPES)}")
+    return DTYPES[dtype]
+
+
+def has_native_bf16(device: torch.device) -> bool:
+    """CUDA from Ampere on; CPUs with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
+
+
+def read_config(source: Source) -> Any:
+    """The transformers config of a folder. Raises UsageError for what is no causal language model that is known."""
+    from transformers import AutoConfig
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as KNOWN
+
+    tree = read_config_json(source)
+    kind = tree.get("model_type")
+    if kind not in KNOWN:
+        own = "it brings its own code, which pacos never runs, and " if "auto_map" in tree else ""
+        raise UsageError(f"{source.name}: {own}model type '{kind}' is not a language model that transformers knows")
+    if "quantization_config" in tree:
+        method = dict(tree["quantization_config"] or {}).get("quant_method", "unknown")
+        raise UsageError(f"{source.name}: its weights are already quantized ({method}); take the unquantized model")
+    with _explained(source), quiet():
+        return AutoConfig.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False)
+
+
+def read_config_json(source: Source) -> dict[str, Any]:
+    path = source.folder / "config.json"
+    if not path.is_file():
+        adapter = (source.folder / "adapter_config.json").is_file()
+        what = (
+            "holds an adapter, not a base model; name its base, or use --adapter-path"
+            if adapter
+            else "has no config.json"
+        )
+        raise UsageError(f"{source.name}: {what}")
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(tree, dict):
+        raise DataError(f"{path}: not a model's config: a JSON object is expected")
+    return tree
+
+
+def nf4_config(double_quant: bool, compute_dtype: torch.dtype) -> Any:
+    """transformers quantizes each tensor as it comes from the file, so the whole is never in memory at 16 bits."""
+    from transformers import BitsAndBytesConfig
+
+    bitsandbytes()
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=double_quant,
+        bnb_4bit_compute_dtype=compute_dtype,
+        llm_int8_skip_modules=list(SKIP),
+    )
+
+
+def _from_files(source: Source, config: Any, dtype: torch.dtype, device: torch.device, nf4: Any) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    placed = {"device_map": {"": device}} if nf4 is not None or device.type != "cpu" else {}
+    with quiet():
+        model, told = AutoModelForCausalLM.from_pretrained(
+            source.folder,
+            config=config,
+            dtype=dtype,
+            quantization_config=nf4,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named below, all of them
+            **placed,
+        )
+    if problems := list(_misfits(told)):
+        raise DataError(f"{source.folder}: its weights do not fit its config.json", problems)
+    return model
+
+
+def _misfits(told: dict[str, Any]) -> Iterator[str]:
+    """Weights that would be random, of another shape, or dropped, a line each."""
+    yield from (f"{name} is not in the files" for name in sorted(told["missing_keys"]))
+    for name, found, wanted in sorted(told["mismatched_keys"], key=str):
+        yield f"{name} is {list(found)} in the files, {list(wanted)} by config.json"
+    unused = sorted(name for name in told["unexpected_keys"] if not LEFT_OVER.search(name))
+    yield from (f"{name} is in the files, and the model has no place for it" for name in unused)
+    yield from (" ".join(str(message).split()) for message in told.get("error_msgs", ()))
+
+
+@contextmanager
+def _explained(source: Source) -> Iterator[None]:
+    """What transformers and torch raise while loading, as something to mend."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError):
+        raise ResourceError(_too_large(source)) from None
+    except RuntimeError as error:
+        if "not enough memory" in str(error) or "can't allocate" in str(error):
+            raise ResourceError(_too_large(source)) from None
+        raise
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{source.name}: cannot be loaded: {' '.join(str(error).split())[:300]}") from None
+
+
+def _too_large(source: Source) -> str:
+    return (
+        f"{source.name}: does not fit in memory; use method qlora (4-bit weights), a smaller base, or a larger machine"
+    )
+
+
+def tokenizer_of(source: Source) -> Any:
+    """The fast tokenizer of a folder. Raises UsageError where there is none and none can be made."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    # AutoTokenizer rebuilds the pipeline of some families from their class, and then cuts text otherwise than their
+    # tokenizer.json (Llama 2, Mistral, Phi-3: spaces at a start). The file is what the model was trained with.
+    has_file = (source.folder / "tokenizer.json").is_file()
+    kind: Any = PreTrainedTokenizerFast if has_file else AutoTokenizer
+    try:
+        with quiet():
+            tokenizer = kind.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # tokenizers raises bare Exception for a file that it cannot read
+        if has_file:
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(f"{source.folder / 'tokenizer.json'}: not a tokenizer: {reason}") from None
+        raise UsageError(f"{source.name}: {_no_tokenizer(source.folder)}") from None
+    if not getattr(tokenizer, "is_fast", False):
+        raise UsageError(f"{source.name}: {_no_tokenizer(source.folder)}")
+    return tokenizer
+
+
+def _no_tokenizer(folder: Path) -> str:
+    if (folder / "tokenizer.model").is_file():
+        return "has a tokenizer.model only, which cannot be converted here; pip install sentencepiece protobuf, or add a tokenizer.json"
+    return "has no tokenizer files; add the tokenizer.json of the model"

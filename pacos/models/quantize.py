@@ -1,0 +1,122 @@
+"""NF4: four bits a weight, for a frozen base under adapters (QLoRA, Dettmers et al. 2023, arXiv:2305.14314).
+
+A weight matrix is cut into blocks of 64. Each block is divided by its largest magnitude, and every value becomes the nearest
+of 16 levels, the quantiles of a normal distribution. Double quantization keeps the blocks' scales in 8 bits too:
+
+    bits a weight: 4 + 32/64 = 4.5, doubly quantized 4 + 8/64 + 32/(64 * 256) = 4.127
+
+bitsandbytes does the arithmetic, on CPU and CUDA; the matrices are unpacked for each product, in `compute_dtype`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pacos.errors import UsageError
+
+BLOCK = 64
+SKIP = ("lm_head",)
+
+
+def bitsandbytes() -> Any:
+    """The bitsandbytes module, imported without its request to the hub. Call it before peft, which imports it too.
+
+    On CPUs with AVX512-BF16, bitsandbytes 0.50 downloads and runs a kernel from the hub at import, and warns if it cannot.
+    pacos does without: the kernel serves only a packed weight layout, which `Linear4bit` may not take here (see `_replace`).
+    """
+    if "bitsandbytes" in sys.modules:
+        return sys.modules["bitsandbytes"]
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise UsageError("bitsandbytes is not installed; 4-bit weights need it: pip install bitsandbytes")
+    with _without_hub_kernels():
+        return importlib.import_module("bitsandbytes")
+
+
+@contextmanager
+def _without_hub_kernels() -> Iterator[None]:
+    """Inside, `import kernels` fails and bitsandbytes says nothing of it."""
+    log = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    level, kernels = log.level, sys.modules.get("kernels")
+    sys.modules["kernels"] = None  # type: ignore[assignment]
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        del sys.modules["kernels"]
+        if kernels is not None:
+            sys.modules["kernels"] = kernels
+
+
+def quantize_linears(
+    model: nn.Module, *, double_quant: bool, compute_dtype: torch.dtype, skip: Sequence[str] = SKIP
+) -> list[str]:
+    """Replace every nn.Linear by an NF4 one, where it lies, except those whose last name is in `skip`. Returns their names."""
+    wanted = {
+        name: module
+        for name, module in model.named_modules()
+        if type(module) is nn.Linear and name.rpartition(".")[2] not in skip
+    }
+    for name, linear in wanted.items():
+        parent, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(parent), leaf, _replace(linear, double_quant, compute_dtype))
+    return list(wanted)
+
+
+def _replace(linear: nn.Linear, double_quant: bool, compute_dtype: torch.dtype) -> nn.Module:
+    bnb = bitsandbytes()
+    with torch.device("meta"):
+        new = bnb.nn.Linear4bit(
+            linear.in_features,
+            linear.out_features,
+            bias=linear.bias is not None,
+            compute_dtype=compute_dtype,
+            compress_statistics=double_quant,
+            quant_type="nf4",
+        )
+    new.weight = bnb.nn.Params4bit(
+        linear.weight.data,
+        requires_grad=False,
+        blocksize=BLOCK,
+        compress_statistics=double_quant,
+        quant_type="nf4",
+        module=new,
+    ).to(linear.weight.device)
+    new.bias = linear.bias
+    return steady(new.train(linear.training))
+
+
+def steady(linear: Any) -> Any:
+    """Keep a Linear4bit to one layout. Its CPU layout for AVX512-BF16, taken in eval mode, has no gradient and no way back."""
+    linear.support_avx512bf16_for_cpu = False
+    return linear
+
+
+def quantized_linears(model: nn.Module) -> dict[str, Any]:
+    """Name -> each Linear4bit of a model."""
+    if "bitsandbytes" not in sys.modules:
+        return {}
+    kind = bitsandbytes().nn.Linear4bit
+    return {name: module for name, module in model.named_modules() if isinstance(module, kind)}
+
+
+def dequantize_weight(linear: nn.Module) -> Tensor:
+    """The weight (out, in) that a linear layer, NF4 or plain, computes with; NF4 ones in the dtype they were made from."""
+    weight: Any = linear.weight
+    state = getattr(weight, "quant_state", None)
+    return weight.detach() if state is None else bitsandbytes().functional.dequantize_4bit(weight.data, state)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Weights as the architecture has them: tied ones once, packed ones as many as they stand for."""
+    shapes = [getattr(getattr(p, "quant_state", None), "shape", p.shape) for p in model.parameters()]
+    return sum(shape.numel() for shape in shapes)

@@ -1,0 +1,114 @@
+"""What is trained, in fp32, and AdamW over it.
+
+Weights that compute in 16 bits lose small updates, so each trained one has an fp32 master: the optimizer steps the master,
+and the model's copy follows. Adapters are fp32 already and are their own masters.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pacos.errors import UsageError
+
+
+class Masters:
+    """fp32 masters of named parameters. Gradients of 16-bit parameters are added up in fp32 as they arrive."""
+
+    def __init__(self, named: Iterable[tuple[str, nn.Parameter]]):
+        self.parameters = dict(named)
+        self.masters = {name: p if p.dtype == torch.float32 else nn.Parameter(p.detach().float()) for name, p in self.parameters.items()}
+        for name, p in self.parameters.items():
+            p.requires_grad_(True)
+            if self.masters[name] is not p:
+                p.register_post_accumulate_grad_hook(self._collector(self.masters[name]))
+
+    @staticmethod
+    def _collector(master: nn.Parameter) -> Any:
+        def collect(p: Tensor) -> None:
+            assert p.grad is not None
+            master.grad = p.grad.float() if master.grad is None else master.grad.add_(p.grad)
+            p.grad = None
+
+        return collect
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """Copy the masters into the model."""
+        for name, p in self.parameters.items():
+            if self.masters[name] is not p:
+                p.copy_(self.masters[name])
+
+    @torch.no_grad()
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        """Take the values of a checkpoint, which must hold exactly these names."""
+        assert tensors.keys() == self.masters.keys(), "the checkpoint holds other weights than this run trains"
+        for name, tensor in tensors.items():
+            self.masters[name].copy_(tensor)
+        self.publish()
+
+    def zero_grad(self) -> None:
+        for master in self.masters.values():
+            master.grad = None
+
+    def clip(self, max_norm: float) -> float:
+        """Scale the gradients so that their joint norm is at most `max_norm` (0: as they are); the norm before."""
+        limit = max_norm if max_norm > 0 else float("inf")
+        return float(nn.utils.clip_grad_norm_(list(self.masters.values()), limit))
+
+
+def make_optimizer(
+    masters: Masters, kind: str, *, learning_rate: float, betas: tuple[float, float], eps: float, weight_decay: float
+) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter 2019, arXiv:1711.05101), weight decay on matrices only."""
+    matrices = [p for p in masters.masters.values() if p.ndim >= 2]
+    others = [p for p in masters.masters.values() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
+    settings: dict[str, Any] = {"lr": learning_rate, "betas": betas, "eps": eps}
+    if kind == "adamw":
+        return torch.optim.AdamW(groups, **settings, fused=True)
+    return _eight_bit(kind, groups, settings)
+
+
+def _eight_bit(kind: str, groups: list[dict[str, Any]], settings: dict[str, Any]) -> torch.optim.Optimizer:
+    """bitsandbytes' block-wise 8-bit AdamW (Dettmers et al. 2022, arXiv:2110.02861), paged on request."""
+    from pacos.models.quantize import import_bitsandbytes
+
+    device = groups[0]["params"][0].device
+    if device.type != "cuda":
+        raise UsageError(f"train.optimizer: '{kind}' needs a CUDA device, and this run is on '{device.type}'; use adamw")
+    classes = {"adamw_8bit": "AdamW8bit", "paged_adamw_8bit": "PagedAdamW8bit"}
+    return getattr(import_bitsandbytes().optim, classes[kind])(groups, **settings)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer, masters: Masters) -> tuple[dict[str, Tensor], str]:
+    """The optimizer's state as tensors by `name/key`, and what is not a tensor as JSON."""
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, Any] = {}
+    for name, master in masters.masters.items():
+        for key, value in optimizer.state.get(master, {}).items():
+            if isinstance(value, Tensor):
+                tensors[f"{name}/{key}"] = value.detach().cpu().contiguous().clone()
+            else:
+                plain[f"{name}/{key}"] = value
+    return tensors, json.dumps(plain)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, masters: Masters, tensors: dict[str, Tensor], plain: str) -> None:
+    """Put back what `optimizer_tensors` took, each tensor on the device of its parameter."""
+    optimizer.state.clear()
+    for full, value in {**tensors, **json.loads(plain)}.items():
+        name, _, key = full.rpartition("/")
+        master = masters.masters[name]
+        on_cpu = not isinstance(value, Tensor) or (key == "step" and master.device.type == "cpu")
+        optimizer.state[master][key] = value if on_cpu else value.to(master.device)

@@ -1,0 +1,209 @@
+"""The training loop.
+
+    for each step: take the next batch of rows, pack it, add up the gradients of its packs, clip, step, follow.
+
+The loss of a batch is the mean over its response tokens: every pack is divided by the number of targets of the *whole*
+batch, so the split into packs changes nothing. LoRA, QLoRA and full fine-tuning differ in what `masters` holds, not here.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from pacos.errors import ResourceError, UserError
+from pacos.models.loss import linear_cross_entropy
+from pacos.models.network import Network
+from pacos.prompts import Rendered
+from pacos.training.checkpoint import Position, rng_state, set_rng_state
+from pacos.training.optimizer import Masters, set_learning_rate
+from pacos.training.packing import Pack, batch_of_step, longest_batch, make_packs
+
+Loss = Callable[[Network, Pack], Tensor]
+
+
+class DivergedError(UserError):
+    """The loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step did. `loss` in nats a response token, `seconds` for the step, tokens as computed on."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens: int
+    targets: int
+    seconds: float
+    eval_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long to train and when to look: resolved numbers, in optimizer steps."""
+
+    steps: int
+    batch_size: int
+    pack_tokens: int
+    clip_norm: float
+    seed: int
+    eval_every: int
+    save_every: int
+    patience: int
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop tells, and asks. `save` is called after the step that `position` names; `stop` ends the run early."""
+
+    on_step: Callable[[Step], None]
+    save: Callable[[Position], None]
+    stop: Callable[[], bool]
+
+
+def masked_cross_entropy(network: Network, pack: Pack) -> Tensor:
+    """Summed negative log-likelihood of the pack's targets, in nats. The head runs on the positions that predict one."""
+    hidden = hidden_of(network, pack)[pack.sources.to(network.device)]
+    return linear_cross_entropy(hidden, network.head.weight, pack.targets.to(network.device), network.softcap)
+
+
+def hidden_of(network: Network, pack: Pack) -> Tensor:
+    """Last hidden states of a pack, (T, C)."""
+    ids, positions = pack.ids.to(network.device), pack.positions.to(network.device)
+    return network.hidden(ids[None], positions[None], pack.layout)[0]
+
+
+def train(
+    network: Network,
+    masters: Masters,
+    optimizer: torch.optim.Optimizer,
+    rows: Sequence[Rendered],
+    validation: Sequence[Rendered],
+    *,
+    pace: Pace,
+    schedule: Callable[[int], float],
+    hooks: Hooks,
+    start: Position = Position(),
+    loss: Loss = masked_cross_entropy,
+) -> Position:
+    """Train from `start` to the end of `pace`, or until `hooks.stop()` or patience says so. Returns where it stopped."""
+    position = start
+    network.model.train()
+    while position.step < pace.steps and not position.finished and not hooks.stop():
+        began = time.perf_counter()
+        batch = [rows[i] for i in batch_of_step(position.step, len(rows), pace.batch_size, pace.seed)]
+        packs = make_packs(batch, pace.pack_tokens)
+        rate = schedule(position.step)
+        mean_loss, norm = update(network, masters, optimizer, packs, rate, pace.clip_norm, loss, position.step)
+        tokens = sum(pack.num_tokens for pack in packs)
+        position = replace(position, step=position.step + 1, tokens=position.tokens + tokens)
+        took = time.perf_counter() - began
+        eval_loss = None
+        if validation and is_due(position.step, pace.eval_every, pace.steps):
+            eval_loss = evaluate(network, validation, pace.pack_tokens, loss)
+            position = judge(position, eval_loss, pace.patience)
+        targets = sum(pack.num_targets for pack in packs)
+        hooks.on_step(Step(position.step, mean_loss, rate, norm, tokens, targets, took, eval_loss))
+        if eval_loss is not None or is_due(position.step, pace.save_every, pace.steps):
+            hooks.save(position)
+    return position
+
+
+def is_due(step: int, every: int, steps: int) -> bool:
+    return step == steps or step % every == 0
+
+
+def update(
+    network: Network,
+    masters: Masters,
+    optimizer: torch.optim.Optimizer,
+    packs: Sequence[Pack],
+    rate: float,
+    clip_norm: float,
+    loss: Loss,
+    step: int,
+) -> tuple[float, float]:
+    """One optimizer step. Returns the mean loss of the batch and the gradient norm. Raises DivergedError before stepping."""
+    set_learning_rate(optimizer, rate)
+    mean_loss = accumulate(network, packs, loss)
+    norm = masters.clip(clip_norm)
+    if not (math.isfinite(mean_loss) and math.isfinite(norm)):
+        masters.zero_grad()
+        raise DivergedError(
+            f"step {step + 1}: the loss is {mean_loss} and the gradient norm {norm}; training stopped before they reached the weights.\n"
+            "  Try a lower train.learning_rate, a longer train.warmup_share, or look at the rows with --show-rows"
+        )
+    optimizer.step()
+    masters.publish()
+    masters.zero_grad()
+    return mean_loss, norm
+
+
+def accumulate(network: Network, packs: Sequence[Pack], loss: Loss = masked_cross_entropy) -> float:
+    """Add up the gradients of the mean loss over all targets of all packs; returns that mean."""
+    targets = sum(pack.num_targets for pack in packs)
+    assert targets > 0, "a batch without a target; rows without one are refused before training"
+    total = 0.0
+    for pack in packs:
+        summed = loss(network, pack)
+        (summed / targets).backward()
+        total += float(summed.detach())
+    return total / targets
+
+
+@torch.no_grad()
+def evaluate(network: Network, rows: Sequence[Rendered], pack_tokens: int, loss: Loss = masked_cross_entropy) -> float:
+    """Mean loss over the targets of all rows, in nats, with dropout off."""
+    network.model.eval()
+    packs = make_packs(rows, pack_tokens)
+    total = sum(float(loss(network, pack)) for pack in packs)
+    network.model.train()
+    return total / sum(pack.num_targets for pack in packs)
+
+
+def judge(position: Position, eval_loss: float, patience: int) -> Position:
+    """Note a new best, or one more evaluation without; finished where patience is at its end."""
+    if position.best_loss is None or eval_loss < position.best_loss:
+        return replace(position, best_loss=eval_loss, best_step=position.step, stale=0)
+    stale = position.stale + 1
+    return replace(position, stale=stale, finished=patience > 0 and stale >= patience)
+
+
+def rehearse(
+    network: Network,
+    masters: Masters,
+    optimizer: torch.optim.Optimizer,
+    rows: Sequence[Rendered],
+    validation: Sequence[Rendered],
+    pace: Pace,
+    loss: Loss = masked_cross_entropy,
+) -> None:
+    """The longest batch of the run first: forward, backward, a step of size zero, and the longest evaluation.
+
+    What does not fit in memory fails here, in the first seconds. Weights and random states are as before afterwards.
+    """
+    before = rng_state()
+    lengths = [len(row.ids) for row in rows]
+    longest = longest_batch(lengths, pace.batch_size, pace.seed, pace.steps)
+    packs = make_packs([rows[i] for i in longest], pace.pack_tokens)
+    try:
+        network.model.train()
+        update(network, masters, optimizer, packs[:1], 0.0, pace.clip_norm, loss, -1)
+        if validation:
+            evaluate(network, [max(validation, key=lambda row: len(row.ids))], pace.pack_tokens, loss)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if "memory" not in str(error) and not isinstance(error, MemoryError):
+            raise
+        raise ResourceError(
+            f"the longest pack ({packs[0].num_tokens} tokens) does not fit in memory.\n"
+            "  Lower train.pack_tokens or train.max_length, set train.gradient_checkpointing, or use method qlora"
+        ) from None
+    optimizer.state.clear()
+    set_rng_state(before)
