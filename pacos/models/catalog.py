@@ -127,7 +127,7 @@ def ensure(name: str, progress: Progress | None = None) -> Path:
 
 
 def fetch(name: str, progress: Progress | None = None) -> Path:
-    """Get a model by name into the cache; one that is there and whole to the last bit stays, a damaged one is replaced."""
+    """Get a model by name into the cache. One that is there and whole to the last bit stays; a damaged one is replaced."""
     from pacos.models.artifact import damage
 
     entry = find_entry(name)

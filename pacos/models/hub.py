@@ -1,4 +1,4 @@
-"""Models of the Hugging Face hub: the safetensors, JSON and tokenizer files of one commit, in the hub client's own cache.
+"""Models of the Hugging Face hub: safetensors, JSON and tokenizer files of one commit, in the hub client's own cache.
 
 `HF_ENDPOINT`, `HF_HOME`, `HF_TOKEN` and `HF_HUB_OFFLINE` hold as everywhere. No other kind of file is asked for, so no
 pickle and no code arrives.
@@ -31,7 +31,7 @@ WEIGHTS = ("model*.safetensors", "model.safetensors.index.json")
 
 
 def download(name: str, revision: str = "", *, weights: bool = True) -> Path:
-    """The snapshot folder of a hub model; its name is the commit. Cached files are used where the hub is out of reach."""
+    """The snapshot folder of a hub model; its name is the commit. Cached files do where the hub is out of reach."""
     try:
         from huggingface_hub import snapshot_download
     except ImportError:

@@ -1,11 +1,11 @@
-"""Which weights these are: the safetensors files of a model folder, whether they are whole, and the hash that names them.
+"""Which weights these are: the safetensors files of a folder, whether they are whole, and the hash that names them.
 
     8 bytes     length n of the header, little endian
     n bytes     JSON: tensor name -> dtype, shape, data_offsets (from the end of the header)
     the rest    the tensors, without gaps
 
-So a file that was cut short or overwritten shows without reading its gigabytes. Every problem of a folder is named at once.
-The hash reads all of it, and is remembered by path, size and time of change.
+So a file that was cut short or overwritten shows without reading its gigabytes. Every problem of a folder is named at
+once. The hash reads all of it, and is remembered by path, size and time of change.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LONGEST_HEADER = 100_000_000
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """What a run record keeps of its base, to know it again. `revision` is the hub's commit, empty for anything else."""
+    """What a run record keeps of its base, to know it again. `revision` is the hub's commit, else empty."""
 
     name: str
     revision: str
@@ -41,7 +41,8 @@ class ModelIdentity:
 
 
 def weight_files(folder: Path) -> tuple[Path, ...]:
-    """The safetensors files that make up a model, checked to be whole. Raises UsageError if there are none, else DataError."""
+    """The safetensors files of a model, checked to be whole. Raises UsageError if there are none, else DataError."""
+    files: tuple[Path, ...]
     if (folder / SINGLE).is_file():
         files, problems = (folder / SINGLE,), list(file_problems(folder / SINGLE))
     elif (folder / INDEX).is_file():
@@ -111,14 +112,15 @@ def _header_length(path: Path) -> int:
 def _no_safetensors(folder: Path) -> str:
     found = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
     what = f"only {', '.join(found[:3])}, which are pickles" if found else "no weights"
+    convert = f"M.from_pretrained('{folder}').save_pretrained('{folder}')"
     return (
-        f"{folder}: holds {what}; pacos loads safetensors alone (model.safetensors)\n  if you trust the files, convert them once: "
-        f"""python -c "from transformers import AutoModelForCausalLM as M; M.from_pretrained('{folder}').save_pretrained('{folder}')\""""
+        f"{folder}: holds {what}; pacos loads safetensors alone (model.safetensors)\n"
+        f'  if you trust the files: python -c "from transformers import AutoModelForCausalLM as M; {convert}"'
     )
 
 
 def weights_sha256(files: Sequence[Path], cache: Path) -> str:
-    """One hash for all: of the lines 'file name, sha256 of its contents'. Known hashes are kept in `cache`, a JSON file."""
+    """One hash for all: of the lines 'file name, sha256 of its contents'. `cache` is a JSON file of known hashes."""
     lines = [f"{file.name} {_known_sha256(file, cache)}\n" for file in sorted(files)]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 

@@ -64,7 +64,7 @@ def load_model(
     double_quant: bool = True,
     progress: Progress | None = None,
 ) -> LoadedModel:
-    """Load a base. `dtype` auto, bf16, fp32; `device` auto, cpu, cuda, cuda:N; `quantization` none, nf4 (all but the head).
+    """Load a base. `dtype` auto, bf16, fp32; `device` auto, cpu, cuda, cuda:N; `quantization` none, or nf4 but the head.
 
     Raises UsageError (no such model, asked wrongly), DataError (broken files), ResourceError (out of memory or disk).
     """
@@ -107,7 +107,7 @@ def load_shape(name: str, revision: str = "", dtype: str = "auto", device: str =
 
 
 def resolve(name: str, revision: str = "", *, weights: bool = True, progress: Progress | None = None) -> Source:
-    """Find a model's folder, downloading or converting where need be. Raises UsageError where there is no such model."""
+    """Find a model's folder, downloading or converting where need be. Raises UsageError where there is none."""
     path = Path(name).expanduser()
     is_hub = name not in catalog.ENTRIES and not path.exists() and hub.HUB_ID.fullmatch(name) and path.suffix != ".gguf"
     if revision and not is_hub:
@@ -130,7 +130,8 @@ def _no_such_model(name: str, path: Path) -> str:
     if path.suffix == ".gguf" or os.sep in name:
         return f"{name}: no such {'file' if path.suffix == '.gguf' else 'folder'}"
     hint = did_you_mean(name, catalog.ENTRIES)
-    return f"{name}: no such model{hint}\n  give a hub id (owner/name), a folder, a .gguf file, or: {', '.join(catalog.ENTRIES)}"
+    known = ", ".join(catalog.ENTRIES)
+    return f"{name}: no such model{hint}\n  give a hub id (owner/name), a folder, a .gguf file, or: {known}"
 
 
 def _converted(path: Path, progress: Progress | None) -> Path:
@@ -162,7 +163,7 @@ def pick_device(device: str) -> torch.device:
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """auto is bf16 where the machine multiplies it natively: elsewhere it is emulated, and several times slower than fp32."""
+    """auto is bf16 where the machine multiplies it natively; elsewhere it is emulated, far slower than fp32."""
     if dtype == "auto":
         return torch.bfloat16 if has_native_bf16(device) else torch.float32
     if dtype not in DTYPES:
@@ -233,7 +234,7 @@ def _from_files(source: Source, config: Any, dtype: torch.dtype, device: torch.d
 
     placed = {"device_map": {"": device}} if nf4 is not None or device.type != "cpu" else {}
     with quiet():
-        model, told = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source.folder,
             config=config,
             dtype=dtype,
@@ -245,6 +246,7 @@ def _from_files(source: Source, config: Any, dtype: torch.dtype, device: torch.d
             ignore_mismatched_sizes=True,  # they are named below, all of them
             **placed,
         )
+    model, told = loaded
     if problems := list(_misfits(told)):
         raise DataError(f"{source.folder}: its weights do not fit its config.json", problems)
     return model
@@ -304,5 +306,5 @@ def tokenizer_of(source: Source) -> Any:
 
 def _no_tokenizer(folder: Path) -> str:
     if (folder / "tokenizer.model").is_file():
-        return "has a tokenizer.model only, which cannot be converted here; pip install sentencepiece protobuf, or add a tokenizer.json"
+        return "has only a tokenizer.model; add its tokenizer.json, or pip install sentencepiece protobuf to convert it"
     return "has no tokenizer files; add the tokenizer.json of the model"

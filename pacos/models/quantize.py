@@ -1,7 +1,7 @@
 """NF4: four bits a weight, for a frozen base under adapters (QLoRA, Dettmers et al. 2023, arXiv:2305.14314).
 
-A weight matrix is cut into blocks of 64. Each block is divided by its largest magnitude, and every value becomes the nearest
-of 16 levels, the quantiles of a normal distribution. Double quantization keeps the blocks' scales in 8 bits too:
+A weight matrix is cut into blocks of 64. Each block is divided by its largest magnitude, and every value becomes the
+nearest of 16 levels, the quantiles of a normal distribution. Double quantization keeps the scales in 8 bits too:
 
     bits a weight: 4 + 32/64 = 4.5, doubly quantized 4 + 8/64 + 32/(64 * 256) = 4.127
 
@@ -30,8 +30,8 @@ SKIP = ("lm_head",)
 def bitsandbytes() -> Any:
     """The bitsandbytes module, imported without its request to the hub. Call it before peft, which imports it too.
 
-    On CPUs with AVX512-BF16, bitsandbytes 0.50 downloads and runs a kernel from the hub at import, and warns if it cannot.
-    pacos does without: the kernel serves only a packed weight layout, which `Linear4bit` may not take here (see `_replace`).
+    On CPUs with AVX512-BF16, bitsandbytes 0.50 downloads and runs a kernel from the hub at import, or warns that it
+    cannot. pacos does without: the kernel serves a packed layout alone, which no layer takes here (see `steady`).
     """
     if "bitsandbytes" in sys.modules:
         return sys.modules["bitsandbytes"]
@@ -60,7 +60,7 @@ def _without_hub_kernels() -> Iterator[None]:
 def quantize_linears(
     model: nn.Module, *, double_quant: bool, compute_dtype: torch.dtype, skip: Sequence[str] = SKIP
 ) -> list[str]:
-    """Replace every nn.Linear by an NF4 one, where it lies, except those whose last name is in `skip`. Returns their names."""
+    """Replace every nn.Linear by an NF4 one where it lies, but for last names in `skip`. Returns their names."""
     wanted = {
         name: module
         for name, module in model.named_modules()
@@ -96,7 +96,7 @@ def _replace(linear: nn.Linear, double_quant: bool, compute_dtype: torch.dtype) 
 
 
 def steady(linear: Any) -> Any:
-    """Keep a Linear4bit to one layout. Its CPU layout for AVX512-BF16, taken in eval mode, has no gradient and no way back."""
+    """Keep a Linear4bit to one layout: its other one, taken in eval mode on AVX512-BF16 CPUs, passes no gradient."""
     linear.support_avx512bf16_for_cpu = False
     return linear
 
@@ -110,7 +110,7 @@ def quantized_linears(model: nn.Module) -> dict[str, Any]:
 
 
 def dequantize_weight(linear: nn.Module) -> Tensor:
-    """The weight (out, in) that a linear layer, NF4 or plain, computes with; NF4 ones in the dtype they were made from."""
+    """The weight (out, in) that a linear layer computes with; an NF4 one in the dtype that it was made from."""
     weight: Any = linear.weight
     state = getattr(weight, "quant_state", None)
     return weight.detach() if state is None else bitsandbytes().functional.dequantize_4bit(weight.data, state)

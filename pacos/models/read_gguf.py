@@ -1,15 +1,17 @@
 """A GGUF file as a model folder: weights dequantized once into safetensors, config and tokenizer from its metadata.
 
-transformers knows the architectures and their tensors. How text is cut before merging it knows for some families only; a
-file of the others gets llama.cpp's rule here, or is refused, because a wrong cut gives other ids without a word.
+transformers knows the architectures and their tensors. How text is cut before merging it knows for some families only;
+others get llama.cpp's rule here, or are refused, because a wrong cut gives other ids without a word.
 
     llama.cpp 'smollm': each digit alone, then GPT-2's pattern      "\\n\\n1." -> ĊĊ 1 .   not   Ċ Ċ 1 .
 """
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ AS_GPT2 = ("gpt-2", "phi-2", "olmo", "jais", "mpt", "roberta-bpe")
 
 
 def convert_gguf(path: Path, folder: Path, *, config: Mapping[str, Any] | None = None, progress: Any = None) -> None:
-    """Write `path` as a model folder: bf16 safetensors, or fp32 where matrices are kept in F16 or F32. Raises DataError.
+    """Write `path` as a model folder: bf16 safetensors, or fp32 where it has matrices in F16 or F32. Raises DataError.
 
     `config` overrides what the metadata says; its `model_max_length` goes to the tokenizer.
     """
@@ -31,7 +33,7 @@ def convert_gguf(path: Path, folder: Path, *, config: Mapping[str, Any] | None =
     tell = progress or (lambda *_: None)
     head, extra = read_head(path), dict(config or {})
     try:
-        with quiet():
+        with quiet(), redirect_stderr(io.StringIO()):  # its bar asks nobody
             tell("reading the vocabulary", 0, 0)
             _write_tokenizer(path, head, folder, extra.pop("model_max_length", None))
             tell("dequantizing", 0, 0)
@@ -78,14 +80,14 @@ def _write_model(path: Path, head: Head, folder: Path, overrides: Mapping[str, A
     unpacked = (
         {"quantization_config": transformers.GgufConfig(dequantize=True)} if hasattr(transformers, "GgufConfig") else {}
     )
-    model: Any
-    model, told = transformers.AutoModelForCausalLM.from_pretrained(
+    loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
         path.parent,
         gguf_file=path.name,
         dtype=torch.float32 if head.has_dense_matrices else torch.bfloat16,
         output_loading_info=True,
         **unpacked,
     )
+    model, told = loaded
     if told["missing_keys"]:
         raise ValueError(f"it lacks {', '.join(sorted(told['missing_keys'])[:3])}")
     model.config.update(dict(overrides))
