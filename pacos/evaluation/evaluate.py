@@ -20,9 +20,12 @@ from pacos.errors import DataError, UserError
 from pacos.evaluation.metrics import EXACT, METRICS, Answer, Metric, bleu_signature, measure
 from pacos.evaluation.results import Evaluation, GroupResult, MetricResult, RowResult
 from pacos.evaluation.statistics import LEVEL, compare, verdict
+from pacos.evaluation.wording import counted
 
 GROUP_KEYS = ("held_out", "family")
 """Columns of a row that give a breakdown of their own."""
+MOST_NATS = 100.0
+"""Loss per token beyond which no perplexity can be read; chance is 12 nats with 150,000 tokens."""
 FEWEST_EXAMPLES = 2
 
 Progress = Callable[[str, int, int], None]
@@ -201,7 +204,7 @@ def _answer(example: Example, score: Score, completion: Completion, renderer: Re
 
 
 def _row(example: Example, base: Answer, tuned: Answer) -> RowResult:
-    groups = {key: group_name(example.extra[key]) for key in GROUP_KEYS if example.extra.get(key) is not None}
+    groups = {key: group_name(example.extra[key]) for key in GROUP_KEYS if example.extra.get(key) not in (None, "")}
     return RowResult(
         id=example.id,
         instruction=example.instruction,
@@ -221,8 +224,8 @@ def group_name(value: Any) -> str:
 def _check_examples(examples: Sequence[Example]) -> None:
     if len(examples) < FEWEST_EXAMPLES:
         raise DataError(
-            f"{len(examples)} rows to evaluate; a comparison with an interval needs at least {FEWEST_EXAMPLES}: "
-            "raise the limit or hold out more rows"
+            f"{counted(len(examples), 'row')} to evaluate; a comparison with an interval needs at least "
+            f"{FEWEST_EXAMPLES}: raise the limit or hold out more rows"
         )
 
 
@@ -233,7 +236,7 @@ def _check_scorable(examples: Sequence[Example], rendered: Sequence[Any]) -> Non
 
 
 def _check_finite(name: str, examples: Sequence[Example], scores: Sequence[Score]) -> None:
-    bad = [_name(e) for e, score in zip(examples, scores, strict=True) if not np.isfinite(score.nll)]
+    bad = [_name(e) for e, score in zip(examples, scores, strict=True) if not score.nll / score.tokens < MOST_NATS]
     if bad:
         places = ", ".join(bad[:3]) + (", ..." if len(bad) > 3 else "")
         raise UserError(

@@ -45,10 +45,10 @@ def write_report(evaluation: Evaluation, path: str | Path) -> Path:
 
 
 def html_report(evaluation: Evaluation) -> str:
-    """The whole page. `record["name"]`, where given, is its title."""
-    shown = most_changed(evaluation.rows)
+    """The whole page. `record["name"]`, or else `record["run"]`, is its title."""
+    shown, record = most_changed(evaluation.rows), evaluation.record
     return Template(_resource("report.html")).substitute(
-        title=escape(str(evaluation.record.get("name", "Base against tuned"))),
+        title=escape(str(record.get("name") or record.get("run") or "Base against tuned")),
         style=_resource("report.css"),
         script=_resource("report.js"),
         lead=_lead(evaluation),
@@ -63,7 +63,7 @@ def html_report(evaluation: Evaluation) -> str:
         shown=f"{len(shown)} of {len(evaluation.rows)} rows, those that changed most",
         examples="".join(map(_example, shown)) or "<p>No answer changed.</p>",
         method=escape(method_note(evaluation)),
-        record=_record(evaluation.record),
+        record=_record(record),
     )
 
 

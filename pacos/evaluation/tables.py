@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from pacos.evaluation.results import Evaluation, GroupResult, MetricResult
-from pacos.evaluation.wording import format_difference, format_interval, format_value
+from pacos.evaluation.wording import counted, format_difference, format_interval, format_value
 
 HEADER = ("measure", "base", "tuned", "difference", "95 % interval", "verdict")
 GROUP_HEADER = ("group", "rows", "base", "tuned", "difference", "95 % interval", "verdict")
@@ -15,9 +17,14 @@ def render_table(evaluation: Evaluation) -> list[tuple[str, ...]]:
     return [(f"{m.label} {BETTER_WHEN[m.direction]}".strip(), *_cells(m)) for m in evaluation.metrics]
 
 
-def render_groups(evaluation: Evaluation) -> list[tuple[str, ...]]:
-    """One row of `GROUP_HEADER`'s columns per group: exact match within it. Empty where rows have no groups."""
-    return [(group_label(g), str(g.num_rows), *_cells(g.metric)) for g in evaluation.groups]
+def render_groups(evaluation: Evaluation, most: int = 12) -> list[tuple[str, ...]]:
+    """One row of `GROUP_HEADER`'s columns per group: exact match within it. Empty where rows have no groups.
+
+    A key with more than `most` groups is left to the report, which has room for it.
+    """
+    sizes = Counter(group.key for group in evaluation.groups)
+    shown = [group for group in evaluation.groups if sizes[group.key] <= most]
+    return [(group_label(g), str(g.num_rows), *_cells(g.metric)) for g in shown]
 
 
 def markdown_table(evaluation: Evaluation) -> str:
@@ -28,7 +35,11 @@ def markdown_table(evaluation: Evaluation) -> str:
 
 def method_note(evaluation: Evaluation) -> str:
     """How the figures were made, in a sentence or two."""
-    cut = f" {evaluation.rows_cut} rows were cut to the longest length before scoring." if evaluation.rows_cut else ""
+    cut = (
+        f" {counted(evaluation.rows_cut, 'row was', 'rows were')} cut to the longest length before scoring."
+        if evaluation.rows_cut
+        else ""
+    )
     return (
         f"{len(evaluation.rows)} rows; {100 * evaluation.level:g} % intervals by paired bootstrap (BCa, "
         f"{evaluation.resamples:,} resamples), each measure by itself. Perplexity over response tokens. "

@@ -1,4 +1,7 @@
-"""What changed between two answers, word by word, as HTML: `<del>` in the first, `<ins>` in the second."""
+"""What changed between two answers, word by word, as HTML: `<del>` in the first, `<ins>` in the second.
+
+Words, numbers and single signs are compared; the space behind each goes with it and does not count as a change.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ LEAST_SHARED = 0.25
 
 def mark_changes(before: str, after: str) -> tuple[str, str]:
     """Both texts, escaped, with the words that the other lacks marked."""
-    a, b = (re.findall(r"\w+|\s+|[^\w\s]", text) for text in (before, after))
-    matcher = SequenceMatcher(None, a, b, autojunk=False)
+    a, b = (re.findall(r"(?:\w+|[^\w\s])\s*|\s+", text) for text in (before, after))
+    matcher = SequenceMatcher(None, [word.strip() for word in a], [word.strip() for word in b], autojunk=False)
     if before == after or matcher.ratio() < LEAST_SHARED:
         return escape(before), escape(after)
     left, right = [], []
@@ -24,4 +27,5 @@ def mark_changes(before: str, after: str) -> tuple[str, str]:
 
 
 def _wrap(tag: str, text: str, changed: bool) -> str:
-    return f"<{tag}>{escape(text)}</{tag}>" if changed and text else escape(text)
+    words = text.rstrip()
+    return f"<{tag}>{escape(words)}</{tag}>{text[len(words) :]}" if changed and words else escape(text)

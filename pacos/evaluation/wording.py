@@ -31,6 +31,11 @@ def format_interval(interval: Interval, unit: Unit, *, signed: bool = False) -> 
     return f"{write(interval.low, unit)} to {write(interval.high, unit)}"
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """`1 row`, `2 rows`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def _number(value: float, unit: Unit) -> str:
     scaled = value * _SCALE.get(unit, 1)
     text = f"{scaled:,.{_decimals(scaled, unit)}f}"

@@ -1,0 +1,253 @@
+"""Two answerers on the same rows, over a vocabulary of characters: what is measured, and what is refused."""
+
+import json
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from pacos.data.records import Example
+from pacos.errors import DataError, UserError
+from pacos.evaluation import evaluate, markdown_table, render_groups, render_table
+from pacos.evaluation.evaluate import in_batches
+
+STOP = 0
+
+
+@dataclass(frozen=True)
+class Row:
+    ids: tuple[int, ...]
+    loss_mask: tuple[bool, ...]
+    cut: int = 0
+
+
+@dataclass(frozen=True)
+class Out:
+    ids: tuple[int, ...]
+    finish_reason: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Scored:
+    nll: float
+    tokens: int
+
+
+class Characters:
+    """A renderer whose tokens are characters."""
+
+    stop_ids = (STOP,)
+
+    def render_prompt(self, example):
+        return tuple(map(ord, f"{example.user_text}="))
+
+    def render_example(self, example, max_length=None):
+        prompt, answer = self.render_prompt(example), tuple(map(ord, example.output))
+        kept = answer if max_length is None else answer[: max(0, max_length - len(prompt) - 1)]
+        ids = (*prompt, *kept, STOP)
+        return Row(ids, (False,) * len(prompt) + (True,) * (len(kept) + 1), cut=len(answer) - len(kept))
+
+    def decode(self, ids):
+        assert STOP not in ids
+        return "".join(map(chr, ids))
+
+
+class Model:
+    """Answers with `reply(prompt text)`; loses `nll` nats on each scored token."""
+
+    def __init__(self, reply, nll):
+        self.reply, self.nll, self.batches = reply, nll, []
+
+    def generate(self, prompts, sampling):
+        self.batches.append(len(prompts))
+        texts = [self.reply("".join(map(chr, prompt[:-1]))) for prompt in prompts]
+        return [
+            Out((*map(ord, text), STOP), "stop", 0.5) if len(text) < sampling
+            else Out(tuple(map(ord, text[:sampling])), "length", 0.5)
+            for text in texts
+        ]  # fmt: skip
+
+    def score(self, rows):
+        return [Scored(self.nll * sum(row.loss_mask), sum(row.loss_mask)) for row in rows]
+
+
+def examples(count=12):
+    return [
+        Example(f"say {i}", output=f"<{i}>", extra={"family": "odd" if i % 2 else "even", "held_out": i < 4})
+        for i in range(count)
+    ]
+
+
+def echo(text):
+    return f"<{text.removeprefix('say ')}>"
+
+
+def run(base=None, tuned=None, rows=None, **options):
+    return evaluate(
+        base or Model(lambda text: "no", nll=2.0),
+        tuned or Model(echo, nll=0.5),
+        examples() if rows is None else rows,
+        Characters(),
+        **{"sampling": 20, "rng": np.random.default_rng(0), "resamples": 200, **options},
+    )
+
+
+def test_both_sides_are_measured_on_the_same_rows():
+    result = run()
+    assert [(row.base.text, row.tuned.text, row.reference) for row in result.rows[:2]] == [
+        ("no", "<0>", "<0>"),
+        ("no", "<1>", "<1>"),
+    ]
+    exact, perplexity = result.metric("exact_match"), result.metric("perplexity")
+    assert (exact.base, exact.tuned, exact.difference, exact.verdict) == (0.0, 1.0, 1.0, "better")
+    assert (perplexity.base, perplexity.tuned) == pytest.approx((math.exp(2), math.exp(0.5)))
+    assert perplexity.verdict == "better"
+    assert result.metric("response_tokens").verdict == "changed"
+    assert result.metric("seconds_per_token").base == pytest.approx(0.5 / 3)
+
+
+def test_the_stop_token_is_no_part_of_the_answer():
+    row = run().rows[3]
+    assert (row.tuned.text, row.tuned.tokens, row.tuned.generated_tokens, row.tuned.finish_reason) == (
+        "<3>",
+        3,
+        4,
+        "stop",
+    )
+
+
+def test_an_answer_that_never_stops_keeps_its_last_token():
+    result = run(tuned=Model(lambda text: "x" * 99, nll=0.5))
+    assert (result.rows[0].tuned.text, result.rows[0].tuned.tokens) == ("x" * 20, 20)
+    assert result.metric("unstopped_share").tuned == 1.0
+    assert result.metric("unstopped_share").verdict == "worse"
+
+
+def test_answers_come_back_to_their_rows_whatever_the_batches():
+    assert run(batch_size=5).to_json() == run(batch_size=1).to_json() == run(batch_size=100).to_json()
+
+
+def test_batches_are_of_like_length_longest_first_with_progress():
+    seen, told = [], []
+
+    def work(batch):
+        seen.append(batch)
+        return [len(word) for word in batch]
+
+    words = ["aa", "a", "aaaa", "aaa", ""]
+    results = in_batches(
+        "base: scoring", work, words, list(map(len, words)), 2, lambda *told_now: told.append(told_now)
+    )
+    assert results == [2, 1, 4, 3, 0]
+    assert seen == [["aaaa", "aaa"], ["aa", "a"], [""]]
+    assert told == [("base: scoring", done, 5) for done in (0, 2, 4, 5)]
+
+
+def test_base_is_done_before_tuned_begins():
+    stages = []
+    run(on_progress=lambda stage, done, total: stages.append(stage))
+    assert list(dict.fromkeys(stages)) == ["base: scoring", "base: answering", "tuned: scoring", "tuned: answering"]
+
+
+def test_groups_break_exact_match_down():
+    result = run(tuned=Model(lambda text: echo(text) if int(text[4:]) % 2 else "no", nll=0.5))
+    found = {(g.key, g.value): (g.num_rows, g.metric.tuned, g.metric.verdict) for g in result.groups}
+    assert found == {
+        ("held_out", "no"): (8, 0.5, "no difference shown"),
+        ("held_out", "yes"): (4, 0.5, "no difference shown"),
+        ("family", "even"): (6, 0.0, "no difference shown"),
+        ("family", "odd"): (6, 1.0, "better"),
+    }
+
+
+def test_a_key_with_many_groups_is_left_to_the_report():
+    rows = [Example(f"say {i}", output=f"<{i}>", extra={"family": f"f{i}", "held_out": i < 9}) for i in range(20)]
+    result = run(rows=rows)
+    assert len(result.groups) == 22
+    assert [row[0] for row in render_groups(result)] == ["held out: no", "held out: yes"]
+    assert len(render_groups(result, most=20)) == 22
+
+
+def test_rows_without_groups_have_no_breakdown():
+    result = run(rows=[Example(f"say {i}", output=f"<{i}>", extra={"held_out": ""}) for i in range(6)])
+    assert result.groups == ()
+    assert render_groups(result) == []
+
+
+def test_the_table_reads_as_people_write_figures():
+    table = render_table(run())
+    assert table[0] == ("Exact match \u2191", "0.0 %", "100.0 %", "+100.0 pts", "+100.0 to +100.0", "better")
+    assert table[1][:4] == ("Perplexity \u2193", "7.389", "1.649", "\u22125.740")
+    assert [row[0] for row in table[4:]] == [
+        "Response length", "Empty answers \u2193", "Never stopped \u2193", "Time per token \u2193",
+    ]  # fmt: skip
+    assert table[5][1:] == ("0.0 %", "0.0 %", "0.0 pts", "0.0 to 0.0", "no difference shown")
+
+
+def test_the_markdown_opens_with_the_verdict_and_closes_with_the_method():
+    text = markdown_table(run()).splitlines()
+    assert text[0] == (
+        "On 12 rows: exact match 0.0 % \u2192 100.0 %, +100.0 pts (95 % interval +100.0 to +100.0): better; "
+        "perplexity 7.389 \u2192 1.649, \u22125.740 (95 % interval \u22125.740 to \u22125.740): better."
+    )
+    assert text[2] == "| measure | base | tuned | difference | 95 % interval | verdict |"
+    assert text[-1].startswith("12 rows; 95 % intervals by paired bootstrap (BCa, 200 resamples)")
+    assert "BLEU: nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:" in text[-1]
+
+
+def test_the_json_form_is_plain_and_its_keys_stay():
+    plain = run(record={"name": "demo"}).to_json()
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert list(plain) == [
+        "verdict", "num_rows", "rows_cut", "level", "resamples", "bleu_signature", "metrics", "groups", "rows",
+        "record",
+    ]  # fmt: skip
+    assert list(plain["metrics"][0]) == [
+        "name", "label", "unit", "direction", "base", "base_interval", "tuned", "tuned_interval", "difference",
+        "interval", "verdict",
+    ]  # fmt: skip
+    assert list(plain["rows"][0]) == ["id", "instruction", "input", "reference", "groups", "base", "tuned"]
+    assert plain["record"] == {"name": "demo"}
+
+
+def test_rows_cut_to_the_longest_length_are_counted_and_said():
+    rows = [*examples(), Example("say 7", output="<7>" * 20)]
+    result = run(rows=rows, max_length=12)
+    assert result.rows_cut == 1
+    assert "1 row was cut" in markdown_table(result)
+    assert result.rows[-1].base.nll_tokens == 6
+
+
+def test_one_row_is_refused():
+    with pytest.raises(DataError, match=r"^1 row to evaluate; a comparison with an interval needs at least 2: "):
+        run(rows=examples(1))
+
+
+def test_rows_without_a_token_to_score_are_refused_by_name():
+    class Masked(Characters):
+        def render_example(self, example, max_length=None):
+            row = super().render_example(example, max_length)
+            return Row(row.ids, (False,) * len(row.ids)) if example.source else row
+
+    rows = [*examples(3), Example("x", output="y", source="a.jsonl:7"), Example("z", output="y", source="a.jsonl:9")]
+    with pytest.raises(DataError) as error:
+        evaluate(Model(echo, 1), Model(echo, 1), rows, Masked(), sampling=9, rng=np.random.default_rng(0))
+    assert error.value.problems == ("a.jsonl:7", "a.jsonl:9")
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_names_the_model_and_its_rows(broken):
+    with pytest.raises(UserError, match=r"the tuned model's loss is not finite on 12 of 12 rows \(.*, \.\.\.\)"):
+        run(tuned=Model(echo, nll=broken))
+
+
+def test_a_loss_too_large_for_a_perplexity_is_refused():
+    with pytest.raises(UserError, match=r"the base model's loss is not finite"):
+        run(base=Model(echo, nll=1000.0))
+
+
+def test_a_seed_gives_the_same_evaluation():
+    first, again = (run(rng=np.random.default_rng(7)).to_json() for _ in range(2))
+    assert first == again
