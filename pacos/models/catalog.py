@@ -103,6 +103,14 @@ def state(entry: Entry) -> str:
     return "damaged" if any(wrong_sizes(folder)) else "cached"
 
 
+def source_of(entry: Entry) -> str:
+    """Where the cached copy came from; empty where there is none."""
+    try:
+        return str(json.loads((folder_of(entry) / SOURCE).read_text(encoding="utf-8"))["from"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def wrong_sizes(folder: Path) -> Iterator[str]:
     """Files that are not as large as the folder's manifest says: the quick look before each load."""
     try:
@@ -127,7 +135,7 @@ def ensure(name: str, progress: Progress | None = None) -> Path:
 
 
 def fetch(name: str, progress: Progress | None = None) -> Path:
-    """Get a model by name into the cache. One that is there and whole to the last bit stays; a damaged one is replaced."""
+    """Get a model by name into the cache. One that is whole to the last bit stays; a damaged one is replaced."""
     from pacos.models.artifact import damage
 
     entry = find_entry(name)

@@ -64,7 +64,7 @@ def load_model(
     double_quant: bool = True,
     progress: Progress | None = None,
 ) -> LoadedModel:
-    """Load a base. `dtype` auto, bf16, fp32; `device` auto, cpu, cuda, cuda:N; `quantization` none, or nf4 but the head.
+    """Load a base. `dtype` auto, bf16, fp32; `device` auto, cpu, cuda, cuda:N; `quantization` none, nf4 (not the head).
 
     Raises UsageError (no such model, asked wrongly), DataError (broken files), ResourceError (out of memory or disk).
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from pacos.models.gguf_head import Head, read_head
 EACH_DIGIT = ("smollm", "starcoder", "refact", "command-r", "codeshell")
 """Pre-tokenizers of llama.cpp that split digits off one by one."""
 AS_GPT2 = ("gpt-2", "phi-2", "olmo", "jais", "mpt", "roberta-bpe")
+NO_FACT_OF_THE_MODEL = ("_name_or_path", "_model_name_or_path", "unk_token_id")
+NO_FACT_OF_THE_TOKENIZER = ("backend", "is_local", "local_files_only", "name_or_path")
 
 
 def convert_gguf(path: Path, folder: Path, *, config: Mapping[str, Any] | None = None, progress: Any = None) -> None:
@@ -53,6 +55,8 @@ def _write_tokenizer(path: Path, head: Head, folder: Path, max_length: int | Non
     if max_length:
         tokenizer.model_max_length = max_length
     tokenizer.save_pretrained(folder)
+    # The class that every version of transformers has, for a tokenizer that is nothing but its tokenizer.json.
+    _edit(folder / "tokenizer_config.json", NO_FACT_OF_THE_TOKENIZER, {"tokenizer_class": "PreTrainedTokenizerFast"})
 
 
 def _set_cut(tokenizer: Any, path: Path, head: Head) -> None:
@@ -92,11 +96,11 @@ def _write_model(path: Path, head: Head, folder: Path, overrides: Mapping[str, A
         raise ValueError(f"it lacks {', '.join(sorted(told['missing_keys'])[:3])}")
     model.config.update(dict(overrides))
     model.save_pretrained(folder)
-    _forget_path(folder / "config.json")
+    _edit(folder / "config.json", NO_FACT_OF_THE_MODEL, {})
 
 
-def _forget_path(config: Path) -> None:
-    """The config names the file it came from; the same weights should give the same folder anywhere."""
-    tree = json.loads(config.read_text(encoding="utf-8"))
-    tree.pop("_name_or_path", None)
-    config.write_text(json.dumps(tree, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+def _edit(path: Path, drop: Sequence[str], put: Mapping[str, Any]) -> None:
+    """Leave keys out of a JSON file, and set others: the same model should give the same folder anywhere."""
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    kept = {key: value for key, value in tree.items() if key not in drop} | dict(put)
+    path.write_text(json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
