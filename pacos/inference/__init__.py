@@ -1,0 +1,23 @@
+"""Inference: token ids in, token ids or scores out. One engine for chat, evaluation and serving.
+
+Names are imported when first used, so that what needs no torch does not load it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pacos.lazy import lazy
+
+if TYPE_CHECKING:
+    from pacos.inference.batch import Completion
+    from pacos.inference.chat import ChatSession
+    from pacos.inference.engine import Engine, Score
+    from pacos.inference.sampling import Sampling
+
+__all__ = ["ChatSession", "Completion", "Engine", "Sampling", "Score"]
+
+__getattr__ = lazy(
+    __name__,
+    {"ChatSession": "chat", "Completion": "batch", "Engine": "engine", "Sampling": "sampling", "Score": "engine"},
+)

@@ -1,0 +1,172 @@
+"""`pacos chat`: talk to a tuned model in the terminal.
+
+Answers go to stdout as they are written; everything else that is said goes to stderr. Off a terminal each line of stdin
+is a message, so `echo "Name a colour." | pacos chat` prints an answer and ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pacos.cli.show import note, say
+from pacos.errors import UsageError, UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from pacos.inference import ChatSession
+
+ENDS = ("quit", "exit", "q")
+HELP = """/reset          forget the conversation
+/system TEXT    use another system message; without TEXT, the template's own
+/help           this
+quit, exit, q or Ctrl-D ends; Ctrl-C stops the answer under way"""
+UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Control characters but tab and line end: what a terminal would act on."""
+
+
+def chat(
+    run: Annotated[
+        str | None, typer.Argument(help="folder or name of a run; the newest under runs/ if not given")
+    ] = None,
+    adapter_path: Annotated[
+        str | None, typer.Option("--adapter-path", "--adapter_path", help="the same, as an option")
+    ] = None,
+    base: Annotated[
+        bool, typer.Option("--base", help="talk to the run's base model, or to a model by its name")
+    ] = False,
+    system: Annotated[str, typer.Option(help="system message; the template's own if not given")] = "",
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token; 0.7 varies")] = 0.0,
+    top_p: Annotated[
+        float, typer.Option(help="draw from the likeliest tokens that together have this probability")
+    ] = 1.0,
+    max_new_tokens: Annotated[int, typer.Option(help="longest answer, in tokens")] = 512,
+    seed: Annotated[int, typer.Option(help="seed of what is drawn; the same words get the same answer")] = 0,
+) -> None:
+    """Talk to the tuned model. Ends on quit, exit, q or Ctrl-D; /help lists the commands."""
+    from pacos.inference import ChatSession, Engine, Sampling
+
+    sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
+    name, network, renderer, as_chosen = open_model(_one(run, adapter_path), base)
+    with as_chosen:
+        session = ChatSession(Engine(network, renderer.stop_ids, slots=1), renderer, sampling, system)
+        talk(session, name)
+
+
+def open_model(run: str | None, base: bool) -> tuple[str, Any, Any, AbstractContextManager[None]]:
+    """Name, network and renderer of a run, and the context in which the network is the model asked for."""
+    from pacos.cli.session import find_run, load_base, open_base, open_run
+    from pacos.models import Network
+
+    if base and run is not None and not find_run(run).is_dir():
+        opened = open_base(run)
+        return opened.name, opened.network, opened.renderer, nullcontext()
+    opened = open_run(run)
+    if not base:
+        return opened.name, opened.network, opened.renderer, nullcontext()
+    name = opened.record.base.name
+    if opened.adapter is None:
+        return name, Network(load_base(opened.record).model), opened.renderer, nullcontext()
+    return name, opened.network, opened.renderer, opened.base()
+
+
+def _one(run: str | None, adapter_path: str | None) -> str | None:
+    """The one of the two spellings that was given. Raises UsageError for both."""
+    if run is not None and adapter_path is not None and run != adapter_path:
+        raise UsageError(f"two runs given: '{run}' and --adapter-path '{adapter_path}'; give one")
+    return run if run is not None else adapter_path
+
+
+def talk(session: ChatSession, name: str) -> None:
+    """The conversation on this process's terminal, or over its stdin and stdout."""
+    live = sys.stdin.isatty()
+    if hasattr(sys.stdin, "reconfigure"):
+        sys.stdin.reconfigure(errors="replace")
+    if live:
+        say(f"{name}: say something; /help lists the commands, quit ends")
+    converse(session, typed_lines() if live else iter(sys.stdin), live)
+
+
+def typed_lines() -> Iterator[str]:
+    """Lines from the terminal, with the arrow keys where readline is there. Ctrl-C clears the line, twice ends."""
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401
+    interrupted = False
+    while True:
+        try:
+            line = input("> ")
+        except EOFError:
+            print()
+            return
+        except KeyboardInterrupt:
+            if interrupted:
+                raise
+            interrupted = True
+            note("\nCtrl-C once more ends")
+            continue
+        interrupted = False
+        yield line
+
+
+def converse(session: ChatSession, lines: Iterator[str], live: bool) -> None:
+    """Answer each line until one ends it. On a terminal a message that cannot be answered is told, elsewhere raised."""
+    for line in lines:
+        text = line.strip()
+        if text.lower() in ENDS:
+            return
+        if text.startswith("/"):
+            command(session, text)
+        elif text:
+            try:
+                answer(session, text)
+            except UserError as error:
+                if not live:
+                    raise
+                note(str(error))
+
+
+def command(session: ChatSession, text: str) -> None:
+    """One of the words with a slash."""
+    word, _, rest = text.partition(" ")
+    commands: dict[str, Callable[[], str]] = {
+        "/reset": lambda: _reset(session),
+        "/system": lambda: _system(session, rest.strip()),
+        "/help": lambda: HELP,
+    }
+    if word in commands:
+        say(commands[word]())
+    else:
+        note(f"{word}: unknown command{did_you_mean(word, commands)}; known: {', '.join(commands)}")
+
+
+def _reset(session: ChatSession) -> str:
+    session.reset()
+    return "the conversation is forgotten"
+
+
+def _system(session: ChatSession, text: str) -> str:
+    session.set_system(text)
+    return f"system message: {text}" if text else "system message: the template's own"
+
+
+def answer(session: ChatSession, text: str) -> None:
+    """Print the answer as it is written. Ctrl-C stops it; what was written stays in the conversation."""
+    before = session.turns_left_out
+    pieces = session.send(text)
+    if session.turns_left_out and not before:
+        note("the conversation has outgrown the model's context: the oldest turns are left out from here on")
+    try:
+        for piece in pieces:
+            sys.stdout.write(UNSAFE.sub("", piece))
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        note("\nstopped")
+    finally:
+        pieces.close()
+        sys.stdout.write("\n")
+        sys.stdout.flush()

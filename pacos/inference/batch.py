@@ -1,0 +1,150 @@
+"""The rows that are being written, side by side: `admit` new ones at any time, `step` writes one token of each.
+
+A row that ends frees its slot at once. The next prompt takes it; where none waits, the last row moves into the gap, so
+the rows of a step always lie in the first slots of the cache.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+
+from pacos.inference.cache import Decode, KVCache, Prefill
+from pacos.inference.packs import first_fit, join, shared_prefix
+from pacos.inference.sampling import Sampler, choose
+from pacos.models.network import Network
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Completion:
+    """An answer. `ids` are without the stop token, which is `stop_id` where there was one.
+
+    `seconds` is this row's share of the machine's time: the shares of all rows sum to the time that passed.
+    `logprobs` (nats): of `ids`, and of the stop token behind them, under the model before temperature and cuts.
+    """
+
+    ids: tuple[int, ...]
+    finish_reason: FinishReason
+    seconds: float
+    logprobs: tuple[float, ...]
+    stop_id: int | None = None
+
+
+@dataclass
+class Row:
+    """A prompt and what has been written behind it, at most `room` tokens."""
+
+    index: int
+    prompt: Sequence[int]
+    room: int
+    sampler: Sampler
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    stop_id: int | None = None
+
+    @property
+    def written(self) -> int:
+        """Positions in the cache: the prompt, and all tokens but the newest, which is still to be read."""
+        return len(self.prompt) + len(self.ids) - 1
+
+    @property
+    def done(self) -> bool:
+        return self.stop_id is not None or len(self.ids) >= self.room
+
+    def take(self, token: int, logprob: float, stop_ids: frozenset[int]) -> None:
+        self.logprobs.append(logprob)
+        if token in stop_ids:
+            self.stop_id = token
+        else:
+            self.ids.append(token)
+
+    def completion(self) -> Completion:
+        reason: FinishReason = "length" if self.stop_id is None else "stop"
+        return Completion(tuple(self.ids), reason, self.seconds, tuple(self.logprobs), self.stop_id)
+
+
+class Batch:
+    """Up to `cache.slots` rows of one network."""
+
+    def __init__(self, network: Network, cache: KVCache, stop_ids: frozenset[int], max_length: int):
+        self.network, self.cache, self.stop_ids, self.max_length = network, cache, stop_ids, max_length
+        self._rows: list[Row | None] = []
+
+    @property
+    def num_active(self) -> int:
+        return sum(row is not None for row in self._rows)
+
+    @property
+    def num_free(self) -> int:
+        return self.cache.slots - self.num_active
+
+    def admit(self, rows: Sequence[Row]) -> None:
+        """Read the prompts of new rows and write the first token of each. At most `num_free` of them."""
+        assert len(rows) <= self.num_free
+        self.cache.reserve(max((len(row.prompt) for row in rows), default=0), self.max_length)
+        slots = [self._place(row) for row in rows]
+        for pack in first_fit([len(row.prompt) for row in rows]):
+            self._prefill([rows[i] for i in pack], [slots[i] for i in pack])
+
+    @torch.inference_mode()
+    def step(self) -> list[Row]:
+        """Write the next token of every row; returns the rows written."""
+        self._close_gaps()
+        rows = [row for row in self._rows if row is not None]
+        if not rows:
+            return []
+        began = time.perf_counter()
+        lengths = [row.written for row in rows]
+        self.cache.reserve(max(lengths) + 1, self.max_length)
+        ids = torch.tensor([[row.ids[-1]] for row in rows], device=self.network.device)
+        positions = torch.tensor(lengths, device=self.network.device)[:, None]
+        hidden = self.network.hidden(ids, positions, Decode(self.cache, lengths))
+        self._take(rows, hidden[:, 0], began)
+        return rows
+
+    @torch.inference_mode()
+    def _prefill(self, rows: Sequence[Row], slots: Sequence[int]) -> None:
+        """One forward pass over several prompts; logits for the last token of each only."""
+        began = time.perf_counter()
+        prompts = [row.prompt for row in rows]
+        prefix = shared_prefix(prompts)
+        ids, shifts = join(prompts, prefix)
+        layout = Prefill([len(p) - prefix for p in prompts], prefix, cache=self.cache, slots=slots)
+        device = self.network.device
+        hidden = self.network.hidden(torch.tensor([ids], device=device), layout.positions()[None].to(device), layout)
+        last = [len(prompt) - 1 + shift for prompt, shift in zip(prompts, shifts, strict=True)]
+        self._take(rows, hidden[0, last], began)
+
+    def _take(self, rows: Sequence[Row], hidden: torch.Tensor, began: float) -> None:
+        """Choose each row's token, share out the time, free the slots of those that ended."""
+        tokens, logprobs = choose(self.network.logits(hidden), [row.sampler for row in rows])
+        share = (time.perf_counter() - began) / len(rows)
+        for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
+            row.take(token, logprob, self.stop_ids)
+            row.seconds += share
+        self._rows = [None if row is None or row.done else row for row in self._rows]
+
+    def _place(self, row: Row) -> int:
+        """A slot for a row: the first gap, else the next one."""
+        if None not in self._rows:
+            self._rows.append(row)
+            return len(self._rows) - 1
+        slot = self._rows.index(None)
+        self._rows[slot] = row
+        return slot
+
+    def _close_gaps(self) -> None:
+        """Move the last rows into the gaps that ended rows left."""
+        while None in self._rows:
+            last = self._rows.pop()
+            if last is not None:
+                gap = self._rows.index(None)
+                self.cache.move(len(self._rows), gap, last.written)
+                self._rows[gap] = last

@@ -1,0 +1,186 @@
+"""The engine: prompts in, answers out; rows in, scores out.
+
+    generate    prompts --longest first--> free slots --prefill--> first token --step, step, ...--> stop or length
+                a slot that falls free takes the next prompt at once (continuous batching)
+    score       rows --first fit--> packs of 2,048 tokens --> hidden --head, at the targets only--> nats
+
+Ids only: text belongs to `prompts`. Greedy answers are those of transformers' `generate`, alone or in any batch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from pacos.errors import UsageError
+from pacos.inference.batch import Batch, Completion, Row
+from pacos.inference.cache import KVCache
+from pacos.inference.packs import first_fit, join, shared_prefix
+from pacos.inference.sampling import Sampler, Sampling
+from pacos.models.attention import Packed
+from pacos.models.loss import token_nll
+from pacos.models.network import Network
+
+if TYPE_CHECKING:
+    from pacos.prompts import Rendered
+
+OnToken = Callable[[int, int], None]
+"""Called with the index of a prompt and a token of its answer, as it is written."""
+OnDone = Callable[[int, Completion], None]
+"""Called with the index of a prompt and its answer, when that is done."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Negative log-likelihood of a row in nats, summed over the `tokens` that carry loss."""
+
+    nll: float
+    tokens: int
+
+
+class Engine:
+    """Answers and scores by one network. Keeps its cache from call to call, so memory is flat over many prompts.
+
+    An answer ends at any of `stop_ids`. A row is at most `max_length` tokens, the model's own limit where not given; an
+    answer that gets there ends with finish_reason "length", and a prompt that leaves no room for one is a UsageError.
+    """
+
+    def __init__(self, network: Network, stop_ids: Sequence[int], *, slots: int = 32, max_length: int | None = None):
+        own: int = network.model.config.max_position_embeddings
+        self.network, self.stop_ids, self.slots = network, frozenset(stop_ids), slots
+        self.max_length = own if max_length is None else min(max_length, own)
+        self._cache: KVCache | None = None
+
+    @property
+    def cache_bytes(self) -> int:
+        return 0 if self._cache is None else self._cache.nbytes
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling | Sequence[Sampling],
+        *,
+        on_token: OnToken | None = None,
+        on_done: OnDone | None = None,
+    ) -> list[Completion]:
+        """An answer to each prompt, in their order. `sampling` is one for all or one for each.
+
+        Raises UsageError that names every prompt that is empty or leaves no room for an answer.
+        """
+        completions: dict[int, Completion] = {}
+        for row in self._write(self._rows(prompts, sampling)):
+            if on_token is not None and row.stop_id is None:
+                on_token(row.index, row.ids[-1])
+            if row.done:
+                completions[row.index] = row.completion()
+                if on_done is not None:
+                    on_done(row.index, completions[row.index])
+        return [completions[i] for i in range(len(prompts))]
+
+    def stream(self, prompt: Sequence[int], sampling: Sampling) -> Generator[int, None, None]:
+        """The ids of one answer as they are written, without the stop token. Raises UsageError as `generate`."""
+        rows = self._rows([prompt], sampling)
+        return (row.ids[-1] for row in self._write(rows) if row.stop_id is None)
+
+    @torch.inference_mode()
+    def score(self, rows: Sequence[Rendered]) -> list[Score]:
+        """The loss of each row on the tokens that its mask names; a row's first token is predicted by nothing.
+
+        Raises UsageError that names every row that is longer than the model reads.
+        """
+        self._refuse("row", {i: len(row.ids) for i, row in enumerate(rows) if len(row.ids) > self.max_length})
+        scores: dict[int, Score] = {}
+        with evaluating(self.network):
+            for pack in first_fit([len(row.ids) for row in rows]):
+                scores.update(zip(pack, self._score([rows[i] for i in pack]), strict=True))
+        return [scores[i] for i in range(len(rows))]
+
+    def _score(self, rows: Sequence[Rendered]) -> list[Score]:
+        """One forward pass over a pack; the head only where a target is predicted."""
+        prefix = shared_prefix([row.ids for row in rows])
+        ids, shifts = join([row.ids for row in rows], prefix)
+        layout = Packed([len(row.ids) - prefix for row in rows], prefix)
+        wanted = [[at for at in range(1, len(row.ids)) if row.loss_mask[at]] for row in rows]
+        # the token before place `at` lies in the prefix, or in the row's own part behind it
+        sources = [
+            at - 1 + (shift if at > prefix else 0)
+            for shift, places in zip(shifts, wanted, strict=True)
+            for at in places
+        ]
+        targets = [row.ids[at] for row, places in zip(rows, wanted, strict=True) for at in places]
+        device = self.network.device
+        hidden = self.network.hidden(torch.tensor([ids], device=device), layout.positions()[None].to(device), layout)
+        nll = token_nll(
+            hidden[0, torch.tensor(sources, dtype=torch.long, device=device)],
+            self.network.head.weight,
+            torch.tensor(targets, dtype=torch.long, device=device),
+            self.network.softcap,
+        )
+        pieces = nll.double().cpu().split([len(places) for places in wanted])
+        return [Score(float(piece.sum()), len(piece)) for piece in pieces]
+
+    def _rows(self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling]) -> list[Row]:
+        """A row for each prompt, longest first, so that the most memory is asked for at the start."""
+        each = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
+        assert len(each) == len(prompts), f"{len(each)} samplings for {len(prompts)} prompts"
+        self._refuse("prompt", {i: len(p) for i, p in enumerate(prompts) if not 0 < len(p) < self.max_length})
+        copies: Counter[tuple[tuple[int, ...], int]] = Counter()
+        rows = []
+        for i, (prompt, options) in enumerate(zip(prompts, each, strict=True)):
+            name = (tuple(prompt), options.seed)
+            room = min(options.max_new_tokens, self.max_length - len(prompt))
+            rows.append(Row(i, prompt, room, Sampler(options, prompt, copies[name])))
+            copies[name] += 1
+        return sorted(rows, key=lambda row: -len(row.prompt))
+
+    def _refuse(self, what: str, lengths: dict[int, int]) -> None:
+        if not lengths:
+            return
+        found = [f"{what} {i} has {n} tokens" for i, n in lengths.items()]
+        limit = f"at least 1 and fewer than {self.max_length}" if what == "prompt" else f"at most {self.max_length}"
+        raise UsageError("\n".join([*found, f"this model takes {limit}; shorten the text"]))
+
+    def _write(self, waiting: list[Row]) -> Iterator[Row]:
+        """Every row once for each token written, until all are done."""
+        if not waiting:
+            return
+        longest = max(len(row.prompt) for row in waiting)
+        cache, self._cache = self._room(min(self.slots, len(waiting)), longest), None
+        batch = Batch(self.network, cache, self.stop_ids, self.max_length)
+        waiting = waiting[::-1]
+        try:
+            while waiting or batch.num_active:
+                rows = [waiting.pop() for _ in range(min(batch.num_free, len(waiting)))]
+                with evaluating(self.network):
+                    if rows:
+                        batch.admit(rows)
+                    else:
+                        rows = batch.step()
+                yield from rows
+        finally:
+            self._cache = cache
+
+    def _room(self, slots: int, length: int) -> KVCache:
+        """The cache of the last call where it has slots enough, else a new one."""
+        if self._cache is not None and self._cache.slots >= slots:
+            return self._cache
+        network = self.network
+        return KVCache(network.model.config, slots, length + 1, dtype=network.dtype, device=network.device)
+
+
+@contextmanager
+def evaluating(network: Network) -> Iterator[None]:
+    """Dropout off for as long as the block lasts, also while the model is being trained."""
+    training = network.model.training
+    if training:
+        network.model.eval()
+    try:
+        yield
+    finally:
+        if training:
+            network.model.train()
