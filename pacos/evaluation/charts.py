@@ -13,7 +13,7 @@ from html import escape
 from pacos.evaluation.results import MetricResult
 
 HISTOGRAM_BINS = 24
-HALF_HEIGHT = 72
+HALF_HEIGHT = 160
 POINTS_EDGE = 4.0  # percent kept free around a scatter
 
 
@@ -65,7 +65,7 @@ def length_histogram(base: Sequence[int], tuned: Sequence[int]) -> str:
         for kind, counts in (("tuned", upper), ("base", lower))
         for i in range(bins)
     )
-    axis, bottom = HALF_HEIGHT + 1, 2 * HALF_HEIGHT + 20
+    axis, bottom = HALF_HEIGHT + 1, round(HALF_HEIGHT * (1 + max(lower) / tallest)) + 20
     ticks = "".join(
         f'<text x="{100 * share:.0f}%" y="{bottom}" text-anchor="{anchor}">{round(share * bins * width):,}{unit}</text>'
         for share, anchor, unit in ((0, "start", ""), (0.5, "middle", ""), (1, "end", " tokens"))

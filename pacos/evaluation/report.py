@@ -23,9 +23,10 @@ from pacos.evaluation.metrics import Answer
 from pacos.evaluation.results import Evaluation, GroupResult, MetricResult, RowResult
 from pacos.evaluation.tables import BETTER_WHEN, method_note
 from pacos.evaluation.worddiff import mark_changes
-from pacos.evaluation.wording import format_difference, format_interval, format_value
+from pacos.evaluation.wording import counted, format_difference, format_interval, format_value
 
 EXAMPLES_SHOWN = 60
+GROUPS_UNFOLDED = 24
 CHANGES = {
     "gained": "now exact",
     "lost": "no longer exact",
@@ -118,8 +119,9 @@ def _badge(metric: MetricResult) -> str:
 
 def _tally(metrics: Iterable[MetricResult]) -> str:
     counts = Counter(charts.verdict_class(metric) for metric in metrics)
-    words = {"better": "better", "worse": "worse", "same": "no side shown"}
-    return "".join(f'<li class="{kind}"><b>{counts[kind]}</b> {word}</li>' for kind, word in words.items())
+    words = {"better": "better", "worse": "worse", "same": "neither"}
+    tones = {kind: kind if counts[kind] else "same" for kind in words}
+    return "".join(f'<li class="{tones[kind]}"><b>{counts[kind]}</b> {word}</li>' for kind, word in words.items())
 
 
 def _metric(metric: MetricResult) -> str:
@@ -147,11 +149,16 @@ def _better_when(metric: MetricResult) -> str:
 def _groups(groups: Sequence[GroupResult]) -> str:
     if not groups:
         return ""
-    blocks = [
-        f"<h3>{escape(key.replace('_', ' '))}</h3><ul>{''.join(map(_group, sorted(members, key=_by_gain)))}</ul>"
-        for key, members in groupby(groups, key=lambda group: group.key)
-    ]
+    blocks = [_group_block(key, list(members)) for key, members in groupby(groups, key=lambda group: group.key)]
     return f'<section class="groups"><h2>Exact match by group</h2>{"".join(blocks)}</section>'
+
+
+def _group_block(key: str, groups: Sequence[GroupResult]) -> str:
+    """One key's groups, largest gain first; folded where they would be a wall."""
+    name, lines = escape(key.replace("_", " ")), "".join(map(_group, sorted(groups, key=_by_gain)))
+    if len(groups) > GROUPS_UNFOLDED:
+        return f"<details><summary>{name}: {len(groups)} groups</summary><ul>{lines}</ul></details>"
+    return f"<h3>{name}</h3><ul>{lines}</ul>"
 
 
 def _by_gain(group: GroupResult) -> tuple[float, str]:
@@ -202,7 +209,7 @@ def _answer(name: str, marked: str, answer: Answer | None = None) -> str:
     if answer:
         score = "exact" if answer.exact else f"ROUGE-L {answer.rouge_l:.2f}"
         unstopped = " \u00b7 never stopped" if answer.finish_reason == "length" else ""
-        notes = f"<small>{score} \u00b7 {answer.tokens} tokens{unstopped}</small>"
+        notes = f"<small>{score} \u00b7 {counted(answer.tokens, 'token')}{unstopped}</small>"
     body = marked if marked.strip() else '<span class="empty">(empty)</span>'
     return f'<div class="{name}"><h4>{name} {notes}</h4><pre dir="auto">{body}</pre></div>'
 
