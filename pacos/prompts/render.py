@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from pacos.data.records import Example, Message
 from pacos.errors import DataError, UsageError
@@ -46,14 +46,21 @@ class Rendered:
     """False where max_length leaves no room for a token of the answer and its stop; ids are then whole."""
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """Text to encode, or a control token's id. `prefixed`: as at a start, where SentencePiece puts a space."""
+class Segment(NamedTuple):
+    """A stretch of a row: token ids where they are known, else text to encode."""
 
-    text: str = ""
-    control: int = -1
-    prefixed: bool = False
+    text: str
+    prefixed: bool
+    """Encoded as at a start, where SentencePiece puts a space."""
     loss: bool = False
+    ids: list[int] | None = None
+
+
+class Chunk(NamedTuple):
+    """Text of a form between two control tokens: words and slots ("{user}") by turns, encoded at once."""
+
+    pieces: tuple[str, ...]
+    prefixed: bool
 
 
 class Renderer:
@@ -71,7 +78,9 @@ class Renderer:
             template = analyse_chat_template(tokenizer, self.codec) if template == "chat" else find_template(template)
         self.template = _resolve(template, tokenizer, self.codec)
         self.stop_ids = self._find_stop_ids()
-        self._atoms = {form: self._compile(form) for form in _forms(self.template)}
+        self._stop = Segment("", False, loss=True, ids=[self.stop_ids[0]])
+        self._answer_prefixed = self._answer_starts_text()
+        self._parts = {form: list(self._compile(form)) for form in _forms(self.template)}
 
     def render_example(self, example: Example, max_length: int | None = None) -> Rendered:
         """A row for training. Raises DataError with the example's id where its prompt leaves no room for an answer."""
@@ -112,11 +121,16 @@ class Renderer:
     def answer_bytes(self, id: int) -> bytes:
         return b"" if id in self.stop_ids else self.codec.token_bytes(id)
 
+    def show(self, ids: Sequence[int]) -> str:
+        """A row as people read it, control tokens by name. Never to be tokenized again."""
+        names = {control.id: control.text.encode() for control in self.codec.controls.values()}
+        return b"".join(names.get(id) or self.codec.token_bytes(id) for id in ids).decode("utf-8", "replace")
+
     @property
     def around_answer(self) -> tuple[str, str]:
         """What `decode` takes off: the template's text around an answer, or the space that the tokenizer adds."""
         before, after = self.template.around_answer
-        return (before or (" " if self._answer_is_prefixed() else "")), after
+        return (before or (" " if self._answer_prefixed else "")), after
 
     def _conversation(self, example: Example) -> Conversation:
         return self._with_system(conversation_of_example(example))
@@ -129,33 +143,31 @@ class Renderer:
         return [_join(segments, ids)[0] for segments, ids in self._encode(plans)]
 
     def _plan(self, conversation: Conversation) -> list[Segment]:
-        """The conversation as segments in order, control tokens and texts, answers apart from what precedes them."""
+        """The conversation as segments in order, answers apart from what precedes them."""
         bos = self.codec.control_id(self.template.bos or "")
-        segments = [] if bos is None else [Segment(control=bos)]
-        at_start = True
+        segments = [] if bos is None else [Segment("", False, ids=[bos])]
         for form, values, answer in fill(self.template, conversation):
-            for segment in _fill_atoms(self._atoms[form], values):
-                starts = at_start or self.codec.prefix_after_control
-                segments.append(replace(segment, prefixed=starts) if segment.control < 0 else segment)
-                at_start = False
+            for part in self._parts[form]:
+                segments.append(_fill_chunk(part, values) if isinstance(part, Chunk) else part)
             if answer is not None:
-                segments.append(Segment(answer, prefixed=self._answer_is_prefixed(), loss=True))
-                segments.append(Segment(control=self.stop_ids[0], loss=True))
+                segments.append(Segment(answer, self._answer_prefixed, loss=True))
+                segments.append(self._stop)
         return segments
 
-    def _answer_is_prefixed(self) -> bool:
+    def _answer_starts_text(self) -> bool:
         """An answer right behind a control token starts a text of its own, as the tokenizer sees it."""
-        return self.codec.prefix_after_control and isinstance(self._atoms[self.template.first][-1], Control)
+        last = self._split(self.template.first, "")[-1]
+        return self.codec.prefix_after_control and isinstance(last, Control)
 
     def _encode(self, plans: list[list[Segment]]) -> Iterator[tuple[list[Segment], list[list[int]]]]:
         """Each plan with the ids of each of its segments, all texts encoded in one go."""
-        texts: dict[bool, dict[str, list[int]]] = {True: {}, False: {}}
-        for segment in (segment for plan in plans for segment in plan if segment.control < 0):
-            texts[segment.prefixed][segment.text] = []
-        for prefixed, known in texts.items():
-            known.update(zip(known, self.codec.encode(list(known), prefixed), strict=True))
+        segments = [segment for plan in plans for segment in plan if segment.ids is None]
+        encoded = {}
+        for prefixed in (True, False):
+            texts = [segment.text for segment in segments if segment.prefixed == prefixed]
+            encoded[prefixed] = iter(self.codec.encode(texts, prefixed))
         for plan in plans:
-            yield plan, [texts[s.prefixed][s.text] if s.control < 0 else [s.control] for s in plan]
+            yield plan, [next(encoded[s.prefixed]) if s.ids is None else s.ids for s in plan]
 
     def _find_stop_ids(self) -> tuple[int, ...]:
         names = (self.template.stop, self.tokenizer.eos_token or "", *OTHER_STOPS)
@@ -164,9 +176,30 @@ class Renderer:
             raise UsageError(f"{self.codec.name}: has no token {self.template.stop!r} to stop on")
         return tuple(dict.fromkeys(id for id in ids if id is not None))
 
-    def _compile(self, form: str) -> list[Control | str]:
-        """A form as control tokens, texts and slots ("{user}"); what follows a stop follows a control token."""
-        before = self.template.stop if form in (self.template.later, self.template.later_with_input) else ""
+    def _compile(self, form: str) -> Iterator[Segment | Chunk]:
+        """A form as the ids of its control tokens, and the texts between them with their slots."""
+        later = form in (self.template.later, self.template.later_with_input)
+        prefixed = not later or self.codec.prefix_after_control
+        pieces: tuple[str, ...] = ()
+        for atom in self._split(form, self.template.stop if later else ""):
+            if isinstance(atom, str):
+                pieces += (atom,)
+                continue
+            if pieces:
+                yield self._chunk(pieces, prefixed)
+            yield Segment("", False, ids=[atom.id])
+            pieces, prefixed = (), self.codec.prefix_after_control
+        if pieces:
+            yield self._chunk(pieces, prefixed)
+
+    def _chunk(self, pieces: tuple[str, ...], prefixed: bool) -> Segment | Chunk:
+        """Text between two control tokens; encoded here, once, where it has no slot."""
+        if any(map(SLOT.fullmatch, pieces)):
+            return Chunk(pieces, prefixed)
+        return Segment("", prefixed, ids=self.codec.encode(["".join(pieces)], prefixed)[0])
+
+    def _split(self, form: str, before: str) -> list[Control | str]:
+        """Control tokens, words and slots of a form; a stop `before` it may swallow the white space it begins with."""
         atoms: list[Control | str] = []
         for piece in re.split(rf"({SLOT.pattern.replace('(', '(?:')})", before + form):
             atoms += [piece] if SLOT.fullmatch(piece) else self.codec.split(piece)
@@ -178,20 +211,11 @@ def _forms(template: Template) -> list[str]:
     return [form for form in (*forms, template.first_with_system) if form]
 
 
-def _fill_atoms(atoms: Sequence[Control | str], values: dict[str, str]) -> Iterator[Segment]:
-    """Texts between control tokens joined into one segment each, slots filled with text that stays text."""
-    text = ""
-    for atom in atoms:
-        if isinstance(atom, str):
-            slot = SLOT.fullmatch(atom)
-            text += values[slot[1]] if slot else atom
-            continue
-        if text:
-            yield Segment(text)
-        text = ""
-        yield Segment(control=atom.id)
-    if text:
-        yield Segment(text)
+def _fill_chunk(chunk: Chunk, values: dict[str, str]) -> Segment:
+    """Its slots filled: the text in them stays text, whatever it says."""
+    slots = (SLOT.fullmatch(piece) for piece in chunk.pieces)
+    texts = [values[slot[1]] if slot else piece for slot, piece in zip(slots, chunk.pieces, strict=True)]
+    return Segment("".join(texts), chunk.prefixed)
 
 
 def _resolve(template: Template, tokenizer: Any, codec: Codec) -> Template:
@@ -216,7 +240,7 @@ def _join(segments: Sequence[Segment], ids: Sequence[list[int]]) -> tuple[tuple[
     for segment, part in zip(segments, ids, strict=True):
         joined += part
         mask += [segment.loss] * len(part)
-        if segment.loss and segment.control >= 0:
+        if segment.loss and segment.ids:
             ends.append(len(joined))
     return tuple(joined), tuple(mask), ends
 

@@ -114,7 +114,7 @@ NAMES = (*TEMPLATES, "chat")
 
 
 def find_template(name: str) -> Template:
-    """A hand-written template by name; `chat` is read off a tokenizer, by `analyse_chat_template`. Raises UsageError."""
+    """A hand-written template by name (`chat` is read by `analyse_chat_template`). Raises UsageError."""
     if name not in TEMPLATES:
         raise UsageError(f"template '{name}': not known{did_you_mean(name, NAMES)}; it is one of {', '.join(NAMES)}")
     return TEMPLATES[name]

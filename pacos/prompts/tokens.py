@@ -5,7 +5,8 @@ a template's own words alone (`split`); text is encoded by copies of the tokeniz
 user types can never be one. White-space-only added tokens (Gemma's runs of line ends) stay: they mean what they say.
 
 SentencePiece tokenizers put a space before text, always or only at the very start; so there are two copies, with and
-without it. Ids become bytes, and bytes text: exact for every token, and a stream never shows half a character.
+without it. (Their sign for a space, U+2581, typed, is a space: they have no other.) Ids become bytes, and bytes text,
+which is exact for every token.
 """
 
 from __future__ import annotations
