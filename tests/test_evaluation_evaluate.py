@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +12,6 @@ import pytest
 from pacos.data.records import Example
 from pacos.errors import DataError, UserError
 from pacos.evaluation import evaluate, markdown_table, render_groups, render_table
-from pacos.evaluation.evaluate import in_batches
 
 STOP = 0
 
@@ -38,8 +39,6 @@ class Scored:
 class Characters:
     """A renderer whose tokens are characters."""
 
-    stop_ids = (STOP,)
-
     def render_prompt(self, example):
         return tuple(map(ord, f"{example.user_text}="))
 
@@ -60,16 +59,22 @@ class Model:
     def __init__(self, reply, nll):
         self.reply, self.nll, self.batches = reply, nll, []
 
-    def generate(self, prompts, sampling):
-        self.batches.append(len(prompts))
+    def generate(self, prompts, sampling, *, on_done):
+        completions = self.answers(prompts, sampling)
+        for index in reversed(range(len(prompts))):
+            on_done(index, completions[index])
+        return completions
+
+    def answers(self, prompts, sampling):
         texts = [self.reply("".join(map(chr, prompt[:-1]))) for prompt in prompts]
         return [
-            Out((*map(ord, text), STOP), "stop", 0.5) if len(text) < sampling
+            Out(tuple(map(ord, text)), "stop", 0.5) if len(text) < sampling
             else Out(tuple(map(ord, text[:sampling])), "length", 0.5)
             for text in texts
         ]  # fmt: skip
 
     def score(self, rows):
+        self.batches.append(len(rows))
         return [Scored(self.nll * sum(row.loss_mask), sum(row.loss_mask)) for row in rows]
 
 
@@ -125,24 +130,18 @@ def test_an_answer_that_never_stops_keeps_its_last_token():
     assert result.metric("unstopped_share").verdict == "worse"
 
 
-def test_answers_come_back_to_their_rows_whatever_the_batches():
-    assert run(batch_size=5).to_json() == run(batch_size=1).to_json() == run(batch_size=100).to_json()
+def test_rows_are_scored_in_batches_that_change_nothing():
+    base = Model(lambda text: "no", nll=2.0)
+    assert run(base=base, batch_size=5).to_json() == run(batch_size=1).to_json() == run(batch_size=100).to_json()
+    assert base.batches == [5, 5, 2]
 
 
-def test_batches_are_of_like_length_longest_first_with_progress():
-    seen, told = [], []
-
-    def work(batch):
-        seen.append(batch)
-        return [len(word) for word in batch]
-
-    words = ["aa", "a", "aaaa", "aaa", ""]
-    results = in_batches(
-        "base: scoring", work, words, list(map(len, words)), 2, lambda *told_now: told.append(told_now)
-    )
-    assert results == [2, 1, 4, 3, 0]
-    assert seen == [["aaaa", "aaa"], ["aa", "a"], [""]]
-    assert told == [("base: scoring", done, 5) for done in (0, 2, 4, 5)]
+def test_progress_counts_each_stage_up_to_all_rows():
+    told = []
+    run(rows=examples(4), batch_size=3, on_progress=lambda *now: told.append(now))
+    assert told[:3] == [("base: scoring", done, 4) for done in (0, 3, 4)]
+    assert told[3:8] == [("base: answering", done, 4) for done in range(5)]
+    assert len(told) == 16
 
 
 def test_base_is_done_before_tuned_begins():
@@ -251,3 +250,33 @@ def test_a_loss_too_large_for_a_perplexity_is_refused():
 def test_a_seed_gives_the_same_evaluation():
     first, again = (run(rng=np.random.default_rng(7)).to_json() for _ in range(2))
     assert first == again
+
+
+def test_a_real_renderer_and_engine_fit_and_perplexity_is_the_same_for_every_batch_size():
+    from pacos.inference import Engine, Sampling
+    from pacos.models import Network
+    from pacos.prompts import Renderer
+    from tests.tiny import tiny_model, tiny_tokenizer
+
+    renderer = Renderer(tiny_tokenizer(), "chat")
+    rows = [Example(f"Sort these words: fig, pear {'x' * i}", output="fig, pear") for i in range(7)]
+    base, tuned = (Engine(Network(tiny_model("llama", seed=seed)), renderer.stop_ids) for seed in (0, 1))
+    found = [
+        evaluate(
+            base, tuned, rows, renderer, sampling=Sampling(max_new_tokens=5), rng=np.random.default_rng(0),
+            resamples=100, batch_size=size,
+        )
+        for size in (1, 2, 7)
+    ]  # fmt: skip
+    scored = sum(sum(renderer.render_example(example).loss_mask) for example in rows)
+    assert sum(row.base.nll_tokens for row in found[0].rows) == scored
+    for result in found:
+        for row in result.rows:
+            assert row.tuned.generated_tokens == row.tuned.tokens + (row.tuned.finish_reason == "stop") <= 5
+        assert result.metric("perplexity").base == pytest.approx(found[0].metric("perplexity").base, rel=1e-6)
+    assert found[0].metric("perplexity").base != found[0].metric("perplexity").tuned
+
+
+def test_the_room_loads_without_torch_and_transformers():
+    code = "import sys, pacos.evaluation; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

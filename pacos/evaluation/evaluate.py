@@ -11,6 +11,7 @@ so a model whose adapter is switched on and off can be both. Whether the rows ar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,7 +34,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class Completion(Protocol):
-    """`ids` end with the stop token where `finish_reason` is `stop`."""
+    """`ids` are without the stop token, which came where `finish_reason` is `stop`."""
 
     @property
     def ids(self) -> Sequence[int]: ...
@@ -53,17 +54,17 @@ class Score(Protocol):
 
 
 class Answerer(Protocol):
-    """One model: `inference.Engine` is one."""
+    """One model: `inference.Engine` is one. It calls `on_done` with index and completion as each answer is done."""
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Any) -> Sequence[Completion]: ...
+    def generate(
+        self, prompts: Sequence[Sequence[int]], sampling: Any, *, on_done: Callable[[int, Any], None]
+    ) -> Sequence[Completion]: ...
     def score(self, rows: Sequence[Any]) -> Sequence[Score]: ...
 
 
 class RendersExamples(Protocol):
     """What is needed of `prompts.Renderer`."""
 
-    @property
-    def stop_ids(self) -> Sequence[int]: ...
     def render_example(self, example: Example, max_length: int | None = None) -> Any: ...
     def render_prompt(self, example: Example) -> Sequence[int]: ...
     def decode(self, ids: Sequence[int]) -> str: ...
@@ -83,7 +84,8 @@ def evaluate(
     record: Mapping[str, Any] | None = None,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> Evaluation:
-    """Both models on every example. `max_length` cuts scored rows as training does; `record` is kept as it is.
+    """Both models on every example. `max_length` cuts scored rows as training does, `batch_size` of them are scored at
+    once; `record` is kept as it is.
 
     Raises DataError with fewer than two examples or rows without a token to score, UserError where a loss is not
     finite.
@@ -120,36 +122,33 @@ def run_model(
     on_progress: Progress,
 ) -> list[Answer]:
     """One model's scores and answers, in the order of the examples."""
-    lengths = [len(row.ids) for row in rendered]
-    scores = in_batches(f"{name}: scoring", model.score, rendered, lengths, batch_size, on_progress)
+    scores = score_rows(name, model, rendered, batch_size, on_progress)
     _check_finite(name, examples, scores)
-    prompts = [renderer.render_prompt(example) for example in examples]
-
-    def answer(batch: Sequence[Sequence[int]]) -> Sequence[Completion]:
-        return model.generate(batch, sampling)
-
-    completions = in_batches(f"{name}: answering", answer, prompts, [len(p) for p in prompts], batch_size, on_progress)
+    completions = write_answers(name, model, [renderer.render_prompt(e) for e in examples], sampling, on_progress)
     return [_answer(*parts, renderer) for parts in zip(examples, scores, completions, strict=True)]
 
 
-def in_batches(
-    stage: str,
-    work: Callable[[Sequence[Any]], Sequence[Any]],
-    items: Sequence[Any],
-    lengths: Sequence[int],
-    batch_size: int,
-    on_progress: Progress,
-) -> list[Any]:
-    """`work` over items in batches of like length, longest first, results in the order of the items."""
-    order = sorted(range(len(items)), key=lambda i: -lengths[i])
-    results: list[Any] = [None] * len(items)
-    on_progress(stage, 0, len(items))
-    for start in range(0, len(order), batch_size):
-        batch = order[start : start + batch_size]
-        for i, result in zip(batch, work([items[i] for i in batch]), strict=True):
-            results[i] = result
-        on_progress(stage, start + len(batch), len(items))
-    return results
+def score_rows(
+    name: str, model: Answerer, rendered: Sequence[Any], batch_size: int, on_progress: Progress
+) -> list[Score]:
+    """The loss of each row; `batch_size` rows are handed over at once, with word of progress between."""
+    scores: list[Score] = []
+    for start in range(0, len(rendered), batch_size):
+        on_progress(f"{name}: scoring", start, len(rendered))
+        scores += model.score(rendered[start : start + batch_size])
+    on_progress(f"{name}: scoring", len(rendered), len(rendered))
+    return scores
+
+
+def write_answers(
+    name: str, model: Answerer, prompts: Sequence[Sequence[int]], sampling: Any, on_progress: Progress
+) -> Sequence[Completion]:
+    """All answers in one call, so that the engine can fill each slot that falls free."""
+    stage, done = f"{name}: answering", count(1)
+    on_progress(stage, 0, len(prompts))
+    return model.generate(
+        prompts, sampling, on_done=lambda index, completion: on_progress(stage, next(done), len(prompts))
+    )
 
 
 def compare_rows(
@@ -188,14 +187,11 @@ def compare_groups(
 
 
 def _answer(example: Example, score: Score, completion: Completion, renderer: RendersExamples) -> Answer:
-    ids = list(completion.ids)
-    stopped = bool(ids) and ids[-1] in renderer.stop_ids
-    content = ids[:-1] if stopped else ids
     return measure(
         example.output,
-        renderer.decode(content),
-        tokens=len(content),
-        generated_tokens=len(ids),
+        renderer.decode(completion.ids),
+        tokens=len(completion.ids),
+        generated_tokens=len(completion.ids) + (completion.finish_reason == "stop"),
         finish_reason=completion.finish_reason,
         seconds=float(completion.seconds),
         nll=float(score.nll),
