@@ -18,13 +18,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from starter import choose, convert, extract, reshape
+from starter.families import families
 from starter.family import Draw, Family
 
 SEED = 20240917
 NEAR = 0.8
 """Rows whose word pairs overlap at least this much (Jaccard) are near duplicates."""
-FAMILIES: tuple[Family, ...] = (*extract.FAMILIES, *reshape.FAMILIES, *choose.FAMILIES, *convert.FAMILIES)
 PATH = Path(__file__).resolve().parents[1] / "pacos" / "data" / "starter" / "starter.jsonl"
 
 
@@ -92,7 +91,7 @@ def is_new(row: Row, rows: list[Row]) -> bool:
 
 def make_rows() -> list[Row]:
     """All rows, the families interleaved by a seeded shuffle."""
-    rows = [row for family in FAMILIES for row in family_rows(family)]
+    rows = [row for family in families() for row in family_rows(family)]
     return random.Random(SEED).sample(rows, len(rows))
 
 

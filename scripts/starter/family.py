@@ -4,7 +4,7 @@ A family is a kind of task: several wordings, and a function that draws a task (
 out from training is decided here, so that a test row measures learning and not recall:
 
     parameters   words, names and numbers that no training row was drawn from: every fourth value of each pool
-    wording      the last `HELD_OUT_WORDINGS` wordings of a family, which only test rows use (with held-out parameters)
+    wording      the wordings of a family that stand below the dashes in wordings.txt (with held-out parameters too)
     family       families that have no training row at all
 """
 
@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 T = TypeVar("T")
-HELD_OUT_WORDINGS = 2
 EVERY = 4
 """One value in this many of each pool is kept for test rows."""
 
@@ -60,24 +59,24 @@ class Draw:
         return self.rng.sample(list(values), len(values))
 
 
+Drawer = Callable[[Draw], Task]
+
+
 @dataclass(frozen=True)
 class Family:
-    """A kind of task. A wording with {input} carries the material itself; such a wording ends in ': {input}'."""
+    """A kind of task, with its wordings. A wording with {input} carries the material itself, at its end."""
 
     name: str
-    draw: Callable[[Draw], Task]
-    wordings: tuple[str, ...]
-    hard: bool = False
+    draw: Drawer
+    train_wordings: tuple[str, ...]
+    held_out_wordings: tuple[str, ...]
+    hard: bool
     """Hard ones (arithmetic, sorting, grammar) get fewer rows; they are there so that the score is honest."""
-    test_only: bool = False
+    test_only: bool
 
     @property
-    def train_wordings(self) -> tuple[str, ...]:
-        return self.wordings[:-HELD_OUT_WORDINGS]
-
-    @property
-    def held_out_wordings(self) -> tuple[str, ...]:
-        return self.wordings[-HELD_OUT_WORDINGS:]
+    def wordings(self) -> tuple[str, ...]:
+        return self.train_wordings + self.held_out_wordings
 
     def prompt(self, wording: str, task: Task) -> tuple[str, str]:
         """Instruction and input; the input is empty where the wording carries the material."""

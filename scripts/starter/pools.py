@@ -6,6 +6,10 @@ no one has.
 
 from __future__ import annotations
 
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
 
 def words(text: str) -> tuple[str, ...]:
     """The words of a block of text, in order; none may be there twice."""
@@ -14,9 +18,15 @@ def words(text: str) -> tuple[str, ...]:
     return found
 
 
-def lines(text: str) -> tuple[str, ...]:
-    """The lines of a block of text, without the empty ones."""
-    return tuple(line.strip() for line in text.strip().splitlines() if line.strip())
+def sections(file: str) -> dict[str, tuple[str, ...]]:
+    """The lines under each [heading] of a text file beside this one; empty lines and # comments are left out."""
+    found: dict[str, list[str]] = {}
+    for line in (HERE / file).read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            lines = found.setdefault(line.strip("[]"), [])
+        elif line and not line.startswith("# "):
+            lines.append(line)
+    return {heading: tuple(lines) for heading, lines in found.items()}
 
 
 FIRST_NAMES = words("""
@@ -88,79 +98,6 @@ TAGS = words("""
     yoga art cycling beach vegan launch startup football nature cooking film design history fashion rain coding
     chess camping wellness lunch mountains
 """)
-SENTENCES = lines("""
-    The train leaves before sunrise.
-    Our dog sleeps under the table.
-    She painted the fence last summer.
-    The library opens late on Monday.
-    Nobody heard the phone ring.
-    We walked along the river.
-    The soup needs a little salt.
-    His boat crossed the wide bay.
-    The old bridge was closed again.
-    They planted beans behind the house.
-    A small bird built a nest here.
-    My sister teaches maths in town.
-    The window faces the quiet street.
-    Rain fell all through the night.
-    The baker sells fresh rolls daily.
-    Two boys carried the heavy box.
-    The clock on the wall is slow.
-    I found a coin in the grass.
-    The museum keeps ancient maps.
-    Snow covered the whole valley.
-    The farmer fixed his old tractor.
-    Music drifted from the open door.
-    Her letter arrived a week late.
-    The children built a sand castle.
-    Our flight was delayed by fog.
-    The cat chased a red ball.
-    He forgot his keys at work.
-    The lake freezes every winter.
-    Dinner will be ready at seven.
-    The nurse checked the list twice.
-    Smoke rose above the dark hills.
-    The shop sells paper and ink.
-    Wild horses run on the plain.
-    The judge read the short note.
-    A loud bell woke the village.
-    They moved the piano upstairs.
-""")
-TITLES = lines("""
-    a walk in the park
-    the secret of the lake
-    how to bake bread
-    notes from a small island
-    letters to my brother
-    the last train home
-    songs of the summer
-    a history of glass
-    under the winter sky
-    ten ways to save water
-    the baker and the thief
-    life after the storm
-    growing herbs at home
-    the road to the coast
-    a guide to night trains
-    stories for rainy days
-    the keeper of the garden
-    learning to sail alone
-    the map on the wall
-    cooking for two people
-    birds of the north
-    a year without sugar
-    the clockmaker's daughter
-    journey across the desert
-    paint your own kitchen
-    the boy with the drum
-    seven days in spring
-    the art of folding paper
-    rivers and their names
-    how bridges are built
-    the silent orchestra
-    fixing an old bicycle
-    tales of the harbor
-    what the fox saw
-    a simple plan for monday
-    the colour of autumn
-""")
+LINES = sections("lines.txt")
+SENTENCES = LINES["sentences"]
+TITLES = LINES["titles"]
