@@ -1,6 +1,6 @@
 """Public names of a room, imported when they are first used: so that what needs no torch does not load it.
 
-    __getattr__ = lazy(__name__, {"Network": "network", "attach": "lora"})
+__getattr__ = lazy(__name__, {"Network": "network", "attach": "lora"})
 """
 
 from __future__ import annotations

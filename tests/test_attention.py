@@ -33,7 +33,9 @@ def test_packed_hidden_states_equal_those_of_each_row_alone(family: str, shared:
         start = shared
         for row in rows:
             own = len(row.ids) - shared
-            torch.testing.assert_close(packed[start : start + own], reference_hidden(model, row)[shared:], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(
+                packed[start : start + own], reference_hidden(model, row)[shared:], rtol=1e-4, atol=1e-5
+            )
             start += own
 
 

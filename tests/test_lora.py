@@ -41,7 +41,9 @@ def logits(model: torch.nn.Module) -> torch.Tensor:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("targets", [ATTENTION, ("q_proj", "v_proj"), EVERYTHING])
-def test_peft_loads_what_was_saved_and_gives_equal_logits(family: str, targets: tuple[str, ...], tmp_path: Path) -> None:
+def test_peft_loads_what_was_saved_and_gives_equal_logits(
+    family: str, targets: tuple[str, ...], tmp_path: Path
+) -> None:
     base = tiny_model(family)
     live = copy.deepcopy(base)
     adapter = with_adapter(live, targets)
@@ -163,7 +165,14 @@ def test_a_pickled_adapter_is_refused(saved: Path) -> None:
 
 def test_an_adapter_made_by_peft_loads(tmp_path: Path) -> None:
     base = tiny_model("mistral")
-    config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "down_proj"], use_rslora=True, init_lora_weights=False, task_type="CAUSAL_LM")
+    config = peft.LoraConfig(
+        r=4,
+        lora_alpha=8,
+        target_modules=["q_proj", "down_proj"],
+        use_rslora=True,
+        init_lora_weights=False,
+        task_type="CAUSAL_LM",
+    )
     theirs = peft.get_peft_model(copy.deepcopy(base), config)
     theirs.save_pretrained(tmp_path)
     load_adapter(base, tmp_path)

@@ -10,7 +10,9 @@ from pacos.models import loss as losses
 
 @pytest.mark.parametrize("softcap", [None, 3.0])
 @pytest.mark.parametrize("chunk", [1, 7, 512])
-def test_value_and_gradients_equal_the_plain_formula(softcap: float | None, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_value_and_gradients_equal_the_plain_formula(
+    softcap: float | None, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(losses, "CHUNK", chunk)
     torch.manual_seed(0)
     hidden, weight = torch.randn(20, 8, requires_grad=True), torch.randn(50, 8, requires_grad=True)
@@ -19,7 +21,9 @@ def test_value_and_gradients_equal_the_plain_formula(softcap: float | None, chun
     expected = torch.autograd.grad(plain, (hidden, weight))
     ours = losses.linear_cross_entropy(hidden, weight, targets, softcap)
     torch.testing.assert_close(ours, plain)
-    torch.testing.assert_close(torch.autograd.grad(ours / 3, (hidden, weight)), tuple(g / 3 for g in expected), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        torch.autograd.grad(ours / 3, (hidden, weight)), tuple(g / 3 for g in expected), rtol=1e-4, atol=1e-6
+    )
 
 
 def test_a_frozen_head_gets_no_gradient() -> None:

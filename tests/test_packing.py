@@ -6,7 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pacos.prompts import Rendered
-from pacos.training.packing import batch_of_step, build_pack, epoch_order, group_rows, longest_batch, make_packs, shared_prefix, steps_per_epoch
+from pacos.training.packing import (
+    batch_of_step,
+    build_pack,
+    epoch_order,
+    group_rows,
+    longest_batch,
+    make_packs,
+    shared_prefix,
+    steps_per_epoch,
+)
 from tests.rows import random_rows
 
 

@@ -49,7 +49,9 @@ def padded(rows: list[Rendered]) -> dict[str, torch.Tensor]:
     return {
         "input_ids": torch.tensor([[*row.ids, *[0] * n] for row, n in fill]),
         "attention_mask": torch.tensor([[*[1] * len(row.ids), *[0] * n] for row, n in fill]),
-        "labels": torch.tensor([[*(i if m else -100 for i, m in zip(row.ids, row.loss_mask, strict=True)), *[-100] * n] for row, n in fill]),
+        "labels": torch.tensor(
+            [[*(i if m else -100 for i, m in zip(row.ids, row.loss_mask, strict=True)), *[-100] * n] for row, n in fill]
+        ),
     }
 
 
@@ -158,7 +160,10 @@ def test_sixteen_bit_weights_are_trained_in_fp32_masters() -> None:
     network, masters = Network(model), Masters(model.named_parameters())
     before = {name: m.detach().clone() for name, m in masters.masters.items()}
     accumulate(network, make_packs(random_rows(4), 60))
-    assert all(m.dtype == torch.float32 and m.grad is not None and m.grad.dtype == torch.float32 for m in masters.masters.values())
+    assert all(
+        m.dtype == torch.float32 and m.grad is not None and m.grad.dtype == torch.float32
+        for m in masters.masters.values()
+    )
     assert all(p.grad is None for p in model.parameters())
     torch.optim.SGD(masters.masters.values(), lr=1e-5).step()
     masters.publish()
@@ -168,11 +173,22 @@ def test_sixteen_bit_weights_are_trained_in_fp32_masters() -> None:
 
 
 def pace(steps: int, **changes: Any) -> Pace:
-    values = {"steps": steps, "batch_size": 4, "pack_tokens": 80, "clip_norm": 1.0, "seed": 0, "eval_every": 5, "save_every": 5, "patience": 0}
+    values = {
+        "steps": steps,
+        "batch_size": 4,
+        "pack_tokens": 80,
+        "clip_norm": 1.0,
+        "seed": 0,
+        "eval_every": 5,
+        "save_every": 5,
+        "patience": 0,
+    }
     return Pace(**(values | changes))
 
 
-def run(rows: list[Rendered], held: list[Rendered], steps: int, **changes: Any) -> tuple[list[Any], list[Position], Position, Masters]:
+def run(
+    rows: list[Rendered], held: list[Rendered], steps: int, **changes: Any
+) -> tuple[list[Any], list[Position], Position, Masters]:
     network, masters, _ = set_up(tiny_model("llama"))
     seen: list[Any] = []
     saved: list[Position] = []

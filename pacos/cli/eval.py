@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,19 +17,25 @@ from pacos.cli.show import bar, note, out, say
 from pacos.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from pacos.data import Example
+    from pacos.data import Example, Trained
     from pacos.evaluation import Evaluation
 
 
 def evaluate(
-    run: Annotated[str | None, typer.Argument(help="folder or name of a run; the newest under runs/ where not given")] = None,
-    adapter_path: Annotated[str | None, typer.Option("--adapter-path", "--adapter_path", help="the same, as an option")] = None,
+    run: Annotated[
+        str | None, typer.Argument(help="folder or name of a run; the newest under runs/ where not given")
+    ] = None,
+    adapter_path: Annotated[
+        str | None, typer.Option("--adapter-path", "--adapter_path", help="the same, as an option")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="evaluate on these rows in place of the run's test rows")] = None,
     limit: Annotated[int | None, typer.Option(help="rows evaluated, at most", min=2)] = None,
     seed: Annotated[int | None, typer.Option(help="seed of the choice of rows and of the bootstrap")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="longest answer, in tokens", min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(help="answers written at once", min=1)] = None,
-    report: Annotated[Path | None, typer.Option("--out", help="folder of report.html and eval.json; RUN/eval where not given")] = None,
+    report: Annotated[
+        Path | None, typer.Option("--out", help="folder of report.html and eval.json; RUN/eval where not given")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Compare base and tuned on held-out rows: perplexity, ROUGE-L, BLEU, exact match, each with an interval."""
@@ -73,14 +80,13 @@ def evaluate_run(opened: OpenRun, options: Options, data: str | None = None) -> 
     say(f"evaluating base and tuned on {len(examples)} rows")
     with bar("evaluating") as shown:
         return compare_models(
-            Side(opened, tuned=False),
-            Side(opened, tuned=True),
+            Side(opened, tuned=False, slots=options.batch_size),
+            Side(opened, tuned=True, slots=options.batch_size),
             examples,
             opened.renderer,
             sampling=Sampling(max_new_tokens=options.max_new_tokens),
             rng=np.random.default_rng(options.seed),
             resamples=options.resamples,
-            batch_size=options.batch_size,
             max_length=opened.record.recipe["train"]["max_length"],
             record=about(opened, data),
             on_progress=lambda stage, done, total: shown.update(done, total, label=stage),
@@ -90,7 +96,7 @@ def evaluate_run(opened: OpenRun, options: Options, data: str | None = None) -> 
 class Side:
     """One side of the comparison: the same network with its adapter on or off, or the base loaded apart."""
 
-    def __init__(self, opened: OpenRun, *, tuned: bool):
+    def __init__(self, opened: OpenRun, *, tuned: bool, slots: int):
         from pacos.inference import Engine
         from pacos.models import Network
 
@@ -99,25 +105,22 @@ class Side:
         network = opened.network
         if opened.adapter is None and not tuned:
             network = Network(load_base(opened.record).model)
-        self.engine = Engine(network, opened.renderer.stop_ids)
+        self.engine = Engine(network, opened.renderer.stop_ids, slots=slots)
 
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Any) -> Any:
-        return self._run(self.engine.generate, prompts, sampling)
+    def generate(self, prompts: Sequence[Sequence[int]], sampling: Any, **hooks: Any) -> Any:
+        return self._run(self.engine.generate, prompts, sampling, **hooks)
 
     def score(self, rows: Sequence[Any]) -> Any:
         return self._run(self.engine.score, rows)
 
-    def _run(self, work: Any, *arguments: Any) -> Any:
-        if not self.off:
-            return work(*arguments)
-        with self.opened.base():
-            return work(*arguments)
+    def _run(self, work: Any, *arguments: Any, **hooks: Any) -> Any:
+        with self.opened.base() if self.off else nullcontext():
+            return work(*arguments, **hooks)
 
 
 def held_out(opened: OpenRun, data: str | None) -> list[Example]:
     """Rows to evaluate on, none of which was trained on, exactly or nearly. Raises DataError that names those that were."""
-    from pacos.data import load_examples, load_split
-    from pacos.data.split import find_trained
+    from pacos.data import find_trained, load_examples, load_split
 
     assert opened.folder is not None
     place = data or str(opened.folder / "test.jsonl")
@@ -131,14 +134,17 @@ def held_out(opened: OpenRun, data: str | None) -> list[Example]:
         raise DataError(
             f"{place}: {len(trained)} of {len(loaded.examples)} rows were trained on, exactly or nearly; a score on them means nothing.\n"
             "  Leave them out, or evaluate on the run's own test rows",
-            trained_lines(trained),
+            [trained_line(t, loaded.examples) for t in trained[:10]]
+            + ([f"and {len(trained) - 10} more"] if len(trained) > 10 else []),
         )
     return loaded.examples
 
 
-def trained_lines(trained: Sequence[Any]) -> list[str]:
-    shown = [str(t) for t in trained[:10]]
-    return [*shown, *([f"and {len(trained) - 10} more"] if len(trained) > 10 else [])]
+def trained_line(found: Trained, examples: Sequence[Example]) -> str:
+    place = examples[found.number].source or found.id
+    return f"{place} is training row {found.train_id}" + (
+        f" but for {1 - found.similarity:.0%}" if found.similarity < 1 else ""
+    )
 
 
 def sample(examples: list[Example], limit: int, seed: int) -> list[Example]:

@@ -10,7 +10,6 @@ import os
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 from pacos import __version__
@@ -40,7 +39,11 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def _main(version: Annotated[bool, typer.Option("--version", help="print the version", callback=_version, is_eager=True)] = False) -> None:
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", help="print the version", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
     pass
 
 
@@ -57,10 +60,7 @@ def main(arguments: list[str]) -> int:
         return code if isinstance(code, int) else 0
     except UserError as error:
         return _fail(str(error), error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _fail("stopped", 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -69,6 +69,17 @@ def main(arguments: list[str]) -> int:
         return _fail(_missing(error), 2)
     except MemoryError:
         return _fail("out of memory", ResourceError.exit_code)
+    except Exception as error:
+        return _shown(error)
+
+
+def _shown(error: Exception) -> int:
+    """The exit code of a command line that does not parse, once it has said why. Anything else is ours to mend."""
+    show = getattr(error, "show", None)  # click's own exceptions, which typer brings along under a private name
+    if show is None:
+        raise error
+    show()
+    return error.exit_code  # type: ignore[attr-defined]
 
 
 def _missing(error: ModuleNotFoundError) -> str:

@@ -23,7 +23,9 @@ SHOWN = 4
 
 
 def quickstart(
-    folder: Annotated[Path | None, typer.Option("--out", help="folder of the run; runs/quickstart where not given")] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="folder of the run; runs/quickstart where not given")
+    ] = None,
     set_: Set = [],  # noqa: B006
 ) -> None:
     """Train, evaluate and try a small model on this machine: SmolLM2-135M on the starter data."""
@@ -33,7 +35,9 @@ def quickstart(
     recipe = load_recipe("quickstart", set_)
     target = folder or Path("runs") / recipe.name
     if target.exists():
-        raise UsageError(f"{target}: exists; talk to it with: pacos chat {target}\n  or train another with: pacos quickstart --out runs/another")
+        raise UsageError(
+            f"{target}: exists; talk to it with: pacos chat {target}\n  or train another with: pacos quickstart --out runs/another"
+        )
     prepared = prepare_run(recipe)
     record = train_run(prepared, target, resume=partial_of(target).exists())
     print_result(record, target)
@@ -56,7 +60,9 @@ def print_answers(evaluation: Evaluation) -> None:
         prompt = f"{row.instruction}\n{row.input}" if row.input else row.instruction
         console.print(prompt, markup=False, style="bold")
         console.print(f"base:   {one_line(row.base.text)}", markup=False)
-        console.print(f"tuned:  {one_line(row.tuned.text)}", markup=False, style="green" if row.tuned.exact else "yellow")
+        console.print(
+            f"tuned:  {one_line(row.tuned.text)}", markup=False, style="green" if row.tuned.exact else "yellow"
+        )
         console.print(f"wanted: {one_line(row.reference)}", markup=False, style="dim")
 
 

@@ -36,7 +36,10 @@ def print_rows(prepared: Prepared, number: int) -> None:
         if at is None:
             console.print(f"      the same {len(served)} ids", style="green")
         else:
-            console.print(f"      first difference at token {at}: {rendered.ids[at]} at training, {served[at]} at serving", style="bold red")
+            console.print(
+                f"      first difference at token {at}: {rendered.ids[at]} at training, {served[at]} at serving",
+                style="bold red",
+            )
             wrong.append(example.id)
     if wrong:
         raise GateError(f"serving would send other ids than training: rows {', '.join(wrong)}")
@@ -46,7 +49,7 @@ def row_text(rendered: Rendered, renderer: Renderer) -> Text:
     """The decoded row; runs of equal mask are decoded together, so that characters of several tokens stay whole."""
     text = Text()
     for carries_loss, run in groupby(zip(rendered.ids, rendered.loss_mask, strict=True), key=lambda pair: pair[1]):
-        text.append(renderer.decode([id for id, _ in run]), style=LOSS if carries_loss else PLAIN)
+        text.append(renderer.show([id for id, _ in run]), style=LOSS if carries_loss else PLAIN)
     return text
 
 
@@ -62,4 +65,3 @@ def first_difference(trained: tuple[int, ...], served: tuple[int, ...]) -> int |
     pairs = zip(trained, served, strict=False)
     differing = next((i for i, (a, b) in enumerate(pairs) if a != b), None)
     return differing if differing is not None or len(trained) == len(served) else min(len(trained), len(served))
-

@@ -14,7 +14,9 @@ from pacos.recipes import Recipe, load_recipe, recipe_to_yaml
 if TYPE_CHECKING:
     from pacos.training import Prepared, RunRecord, Step
 
-Set = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a recipe key; may be given more than once")]
+Set = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a recipe key; may be given more than once")
+]
 
 
 def train(
@@ -22,11 +24,18 @@ def train(
     set_: Set = [],  # noqa: B006
     epochs: Annotated[float | None, typer.Option(help="same as --set train.epochs=N")] = None,
     folder: Annotated[
-        Path | None, typer.Option("--out", "--adapter-path", "--adapter_path", help="folder of the run; runs/NAME where not given")
+        Path | None,
+        typer.Option("--out", "--adapter-path", "--adapter_path", help="folder of the run; runs/NAME where not given"),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="continue an unfinished run from its newest whole checkpoint")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the resolved recipe, rows, tokens, steps and memory, and stop")] = False,
-    show_rows: Annotated[int, typer.Option("--show-rows", metavar="N", help="print N rows as the model will see them, and stop", min=0)] = 0,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="continue an unfinished run from its newest whole checkpoint")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="print the resolved recipe, rows, tokens, steps and memory, and stop")
+    ] = False,
+    show_rows: Annotated[
+        int, typer.Option("--show-rows", metavar="N", help="print N rows as the model will see them, and stop", min=0)
+    ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Fine-tune a model from a recipe."""
@@ -117,7 +126,11 @@ def print_plan(prepared: Prepared, folder: Path, as_json: bool) -> None:
     memory = estimate_memory(prepared.recipe, max(len(row.ids) for row in prepared.train.rendered))
     figures: dict[str, Any] = {
         "out": str(folder),
-        "rows": {"train": len(prepared.train.rendered), "validation": len(prepared.validation.rendered), "test": len(prepared.test)},
+        "rows": {
+            "train": len(prepared.train.rendered),
+            "validation": len(prepared.validation.rendered),
+            "test": len(prepared.test),
+        },
         "tokens": prepared.train.num_tokens,
         "response_tokens": prepared.train.num_targets,
         "steps": prepared.steps,
@@ -148,4 +161,6 @@ def print_result(record: RunRecord, folder: Path) -> None:
         f"top-1 agreement {receipt.top1_agreement:.2%} on {receipt.num_positions} positions",
         markup=False,
     )
-    console.print(f"written to {folder} (loss.svg is the picture)\nnext: pacos eval {folder}   pacos chat {folder}", markup=False)
+    console.print(
+        f"written to {folder} (loss.svg is the picture)\nnext: pacos eval {folder}   pacos chat {folder}", markup=False
+    )

@@ -23,7 +23,14 @@ from pacos.models.lora import Adapter, LoraLinear, LoraSpec, Part, linears_by_la
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_.]+")
-UNSUPPORTED = ("use_dora", "modules_to_save", "layers_to_transform", "fan_in_fan_out", "trainable_token_indices", "target_parameters")
+UNSUPPORTED = (
+    "use_dora",
+    "modules_to_save",
+    "layers_to_transform",
+    "fan_in_fan_out",
+    "trainable_token_indices",
+    "target_parameters",
+)
 
 
 def save_adapter(adapter: Adapter, folder: Path, *, base_name: str, revision: str = "") -> None:
@@ -36,7 +43,9 @@ def save_adapter(adapter: Adapter, folder: Path, *, base_name: str, revision: st
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     back = load_file(folder / WEIGHTS)
     assert back.keys() == tensors.keys(), "keys changed on the way to the disk"
-    assert all(torch.equal(back[name], tensor) for name, tensor in tensors.items()), "values changed on the way to the disk"
+    assert all(torch.equal(back[name], tensor) for name, tensor in tensors.items()), (
+        "values changed on the way to the disk"
+    )
 
 
 def adapter_tensors(adapter: Adapter) -> dict[str, Tensor]:
@@ -83,12 +92,21 @@ def load_adapter(model: nn.Module, folder: Path) -> Adapter:
     if problems:
         raise DataError(f"{folder}: the adapter does not fit this base model", problems)
     if all(not b.any() for m in modules.values() for b in m.b):
-        raise DataError(f"{folder}: every lora_B is zero, so the adapter changes nothing; it was saved before any training")
-    spec = LoraSpec(config["r"], float(config["lora_alpha"]), float(config.get("lora_dropout") or 0), tuple(config["target_modules"]))
+        raise DataError(
+            f"{folder}: every lora_B is zero, so the adapter changes nothing; it was saved before any training"
+        )
+    spec = LoraSpec(
+        config["r"],
+        float(config["lora_alpha"]),
+        float(config.get("lora_dropout") or 0),
+        tuple(config["target_modules"]),
+    )
     return Adapter(modules, spec)
 
 
-def _attach_saved(model: nn.Module, config: dict[str, Any], tensors: dict[str, Tensor]) -> tuple[dict[str, LoraLinear], list[str]]:
+def _attach_saved(
+    model: nn.Module, config: dict[str, Any], tensors: dict[str, Tensor]
+) -> tuple[dict[str, LoraLinear], list[str]]:
     """Wrap the targeted matrices and fill them, taking what is used out of `tensors`."""
     modules: dict[str, LoraLinear] = {}
     problems: list[str] = []
@@ -108,7 +126,9 @@ def _attach_saved(model: nn.Module, config: dict[str, Any], tensors: dict[str, T
         modules[name] = module
     if not modules and not problems:
         leaves = sorted({leaf for linears in linears_by_layer(model).values() for leaf in linears})
-        problems.append(f"target_modules {config['target_modules']} match nothing; the base model has: {', '.join(leaves)}")
+        problems.append(
+            f"target_modules {config['target_modules']} match nothing; the base model has: {', '.join(leaves)}"
+        )
     return modules, problems
 
 
@@ -167,7 +187,11 @@ def _config_problems(config: Any) -> list[str]:
     if config.get("peft_type") != "LORA":
         problems.append(f"peft_type is {config.get('peft_type')!r}; only 'LORA' is supported")
     targets = config.get("target_modules")
-    if not isinstance(targets, list) or not targets or not all(isinstance(t, str) and PLAIN_NAME.fullmatch(t) for t in targets):
+    if (
+        not isinstance(targets, list)
+        or not targets
+        or not all(isinstance(t, str) and PLAIN_NAME.fullmatch(t) for t in targets)
+    ):
         problems.append(f"target_modules is {targets!r}; a list of plain module names is accepted, no pattern")
     for key in ("r", "lora_alpha"):
         if not isinstance(config.get(key), (int, float)) or config[key] <= 0:
@@ -189,7 +213,11 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 
     path = folder / WEIGHTS
     if not path.is_file():
-        pickled = " (adapter_model.bin is a pickle and is not read: convert it to safetensors)" if (folder / "adapter_model.bin").is_file() else ""
+        pickled = (
+            " (adapter_model.bin is a pickle and is not read: convert it to safetensors)"
+            if (folder / "adapter_model.bin").is_file()
+            else ""
+        )
         raise UsageError(f"{folder}: {WEIGHTS} is missing{pickled}")
     try:
         return load_file(path)

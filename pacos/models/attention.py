@@ -27,7 +27,15 @@ class Layout(Protocol):
     """Who sees whom. Handed to the model's forward pass as `layout=`; called once by each layer."""
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        scaling: float,
+        window: int | None,
+        softcap: float | None,
     ) -> Tensor:
         """query (B, H, T, D), key and value (B, K, T, D) -> (B, T, H, D)."""
         ...
@@ -79,14 +87,24 @@ class Packed:
         return torch.cat([torch.arange(self.prefix), *rows])
 
     def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, *, scaling: float, window: int | None, softcap: float | None
+        self,
+        layer: int,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        scaling: float,
+        window: int | None,
+        softcap: float | None,
     ) -> Tensor:
         if query.is_cuda and softcap is None:
             return self._attend_masked(query, key, value, scaling, window)
         rows = self._attend_rows(query[0] * scaling, key[0], value[0], window, softcap)
         return rows.transpose(0, 1).unsqueeze(0)
 
-    def _attend_rows(self, query: Tensor, key: Tensor, value: Tensor, window: int | None, softcap: float | None) -> Tensor:
+    def _attend_rows(
+        self, query: Tensor, key: Tensor, value: Tensor, window: int | None, softcap: float | None
+    ) -> Tensor:
         """Row by row, small products with an explicit softmax. Several times faster than a masked or fused kernel on a CPU."""
         p = self.prefix
         sizes = [p, *self.lengths] if p else list(self.lengths)
@@ -105,7 +123,9 @@ class Packed:
         if name not in self._masks:
             at = torch.arange(keys - queries, keys, device=like.device)[:, None]
             seen = visible(at, torch.arange(keys, device=like.device)[None, :], tight)
-            self._masks[name] = torch.zeros((queries, keys), dtype=like.dtype, device=like.device).masked_fill_(~seen, -torch.inf)
+            self._masks[name] = torch.zeros((queries, keys), dtype=like.dtype, device=like.device).masked_fill_(
+                ~seen, -torch.inf
+            )
         return self._masks[name]
 
     def _attend_masked(self, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None) -> Tensor:

@@ -181,7 +181,9 @@ def resolve(model: nn.Module, targets: Sequence[str]) -> dict[str, list[Part]]:
     for name, parts in found.items():
         parts.sort(key=lambda part: part.start)
         if any(a.stop > b.start for a, b in zip(parts, parts[1:], strict=False)):
-            raise UsageError(f"lora.targets: {', '.join(p.target for p in parts)} name the same rows of {name}; give either")
+            raise UsageError(
+                f"lora.targets: {', '.join(p.target for p in parts)} name the same rows of {name}; give either"
+            )
     return found
 
 

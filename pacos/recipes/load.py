@@ -1,6 +1,6 @@
 """YAML and `--set key=value` -> `Recipe`, with every mistake of a file named at once.
 
-    recipes/a.yaml: unknown key 'train.learning_rte'; did you mean 'learning_rate'?
+recipes/a.yaml: unknown key 'train.learning_rte'; did you mean 'learning_rate'?
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _explain(problem: Any) -> str:
     if problem["type"] == "extra_forbidden":
         section = _section(where[:-1])
         known = list(section.model_fields) if section else []
-        hint = did_you_mean(where[-1], known) or _elsewhere(where[-1])
+        hint = _elsewhere(where[-1]) or did_you_mean(where[-1], known)
         return f"unknown key '{key}'{hint or '; known here: ' + ', '.join(known)}"
     message = problem["msg"].removeprefix("Value error, ")
     if not where:

@@ -17,7 +17,9 @@ class Section(BaseModel):
 
 
 class ModelOptions(Section):
-    base: str = Field("smollm2-135m-instruct", description="hub id, folder, .gguf file or embedded name of the base model")
+    base: str = Field(
+        "smollm2-135m-instruct", description="hub id, folder, .gguf file or embedded name of the base model"
+    )
     revision: str = Field("", description="hub revision: a branch, tag or commit; empty takes the default branch")
     dtype: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="compute type; auto takes bf16 where the machine multiplies it natively, else fp32"
@@ -29,7 +31,9 @@ class ModelOptions(Section):
 class DataOptions(Section):
     path: str = Field("starter", description="file, folder of files, hub dataset (owner/name) or `starter`")
     limit: int | None = Field(None, ge=1, description="take only the first N valid rows")
-    split: str = Field("", description="split file to use; empty makes one beside the run's workspace, once, and reuses it")
+    split: str = Field(
+        "", description="split file to use; empty makes one beside the run's workspace, once, and reuses it"
+    )
     validation_share: float = Field(0.03, ge=0, lt=0.5, description="share of rows held out to watch training")
     test_share: float = Field(0.05, ge=0, lt=0.5, description="share of rows held out for `pacos eval`")
     split_seed: int = Field(42, ge=0, description="seed of the split")
@@ -43,8 +47,12 @@ class DataOptions(Section):
 
 
 class PromptOptions(Section):
-    template: Literal["alpaca", "phi3", "plain", "chat"] = Field("chat", description="prompt template; chat is the model's own")
-    system: str = Field("", description="system message for rows that have none; empty keeps the template's own default")
+    template: Literal["alpaca", "phi3", "plain", "chat"] = Field(
+        "chat", description="prompt template; chat is the model's own"
+    )
+    system: str = Field(
+        "", description="system message for rows that have none; empty keeps the template's own default"
+    )
 
 
 class LoraOptions(Section):
@@ -64,17 +72,25 @@ class TrainOptions(Section):
     learning_rate: float = Field(2e-4, gt=0, description="peak learning rate")
     batch_size: int = Field(16, ge=1, description="rows per optimizer step")
     max_length: int = Field(1024, ge=16, description="longest row, in tokens")
-    pack_tokens: int = Field(2048, ge=16, description="tokens computed at once; a batch is split into packs of about this size")
+    pack_tokens: int = Field(
+        2048, ge=16, description="tokens computed at once; a batch is split into packs of about this size"
+    )
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="learning rate after warm-up")
-    warmup_share: float = Field(0.03, ge=0, lt=1, description="share of steps in which the learning rate rises linearly")
+    warmup_share: float = Field(
+        0.03, ge=0, lt=1, description="share of steps in which the learning rate rises linearly"
+    )
     min_lr_share: float = Field(0.0, ge=0, le=1, description="where cosine and linear end, as a share of learning_rate")
-    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = Field("adamw", description="8-bit ones by bitsandbytes")
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit"] = Field(
+        "adamw", description="8-bit ones by bitsandbytes"
+    )
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW beta 1")
     beta2: float = Field(0.999, ge=0, lt=1, description="AdamW beta 2")
     eps: float = Field(1e-8, gt=0, description="AdamW epsilon")
     weight_decay: float = Field(0.0, ge=0, description="AdamW decoupled weight decay, on matrices only")
     clip_norm: float = Field(1.0, ge=0, description="largest gradient norm; 0 does not clip")
-    gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass: slower, less memory")
+    gradient_checkpointing: bool = Field(
+        False, description="recompute activations in the backward pass: slower, less memory"
+    )
     seed: int = Field(42, ge=0, description="seed of adapter initialisation, row order and dropout")
     eval_every: int = Field(0, ge=0, description="steps between evaluations on the validation rows; 0 takes ten a run")
     eval_rows: int = Field(200, ge=1, description="validation rows used while training, at most")
@@ -102,9 +118,13 @@ class TrackOptions(Section):
 class Recipe(Section):
     """A run, resolved: what `pacos.json` keeps and what a run can be repeated from."""
 
-    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run; also its folder under runs/")
+    name: str = Field(
+        "run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run; also its folder under runs/"
+    )
     description: str = Field("", description="one line on what the recipe is for")
-    method: Literal["full", "lora", "qlora"] = Field("lora", description="train all weights, adapters, or adapters on NF4 weights")
+    method: Literal["full", "lora", "qlora"] = Field(
+        "lora", description="train all weights, adapters, or adapters on NF4 weights"
+    )
     model: ModelOptions = Field(default_factory=lambda: ModelOptions(), description="the base model")
     data: DataOptions = Field(default_factory=lambda: DataOptions(), description="rows and how they are split")
     prompt: PromptOptions = Field(default_factory=lambda: PromptOptions(), description="the prompt format")

@@ -42,7 +42,10 @@ METHODS = {"full": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA (NF4)"}
 
 def metadata(record: RunRecord) -> dict[str, Any]:
     """The hub's YAML block."""
-    found: dict[str, Any] = {"base_model": record.base.name, "library_name": "transformers" if record.recipe["method"] == "full" else "peft"}
+    found: dict[str, Any] = {
+        "base_model": record.base.name,
+        "library_name": "transformers" if record.recipe["method"] == "full" else "peft",
+    }
     if record.recipe["method"] != "full":
         found["base_model_relation"] = "adapter"
     if "/" in record.data.path and not record.data.path.startswith(("/", ".")):
@@ -61,7 +64,10 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
         ("time", f"{result.seconds:.0f} s on {machine(record)}"),
         ("peak memory", f"{result.peak_memory_bytes / 2**30:.2f} GiB"),
         ("compute", record.compute_dtype),
-        ("saved = live", f"largest logit difference {receipt.max_logit_difference:.2g} on {receipt.num_positions} positions"),
+        (
+            "saved = live",
+            f"largest logit difference {receipt.max_logit_difference:.2g} on {receipt.num_positions} positions",
+        ),
     ]
 
 

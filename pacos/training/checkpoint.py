@@ -64,7 +64,9 @@ def load_checkpoint(path: Path, masters: Masters, optimizer: torch.optim.Optimiz
 
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
     if state["rows_sha256"] != rows_sha256:
-        raise DataError(f"{path}: this run was made on other rows: the data, its split or the template has changed since. Start a new one")
+        raise DataError(
+            f"{path}: this run was made on other rows: the data, its split or the template has changed since. Start a new one"
+        )
     masters.load(load_file(path / "weights.safetensors"))
     load_optimizer(optimizer, masters, load_file(path / "optimizer.safetensors"), state["optimizer"])
     set_rng_state(load_file(path / "rng.safetensors"))

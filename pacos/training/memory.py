@@ -1,10 +1,10 @@
 """What a run needs of memory, from the model's configuration alone.
 
-    weights      parameters * (2 or 4 bytes; 0.56 for NF4 layers with their scales)
-    trained      fp32 masters beyond the weights themselves, and their gradients, 4 bytes each
-    optimizer    two fp32 moments (8 bytes), or two 8-bit ones (2 bytes)
-    activations  what the backward pass keeps of the largest pack
-    logits       one piece of the cross entropy, and the gradient of the hidden states
+weights      parameters * (2 or 4 bytes; 0.56 for NF4 layers with their scales)
+trained      fp32 masters beyond the weights themselves, and their gradients, 4 bytes each
+optimizer    two fp32 moments (8 bytes), or two 8-bit ones (2 bytes)
+activations  what the backward pass keeps of the largest pack
+logits       one piece of the cross entropy, and the gradient of the hidden states
 """
 
 from __future__ import annotations
@@ -56,7 +56,11 @@ def adapter_parameters(model: Any, recipe: Recipe) -> int:
     from pacos.models.lora import resolve
 
     found = resolve(model, recipe.lora.targets)
-    sizes = ((model.get_submodule(name).in_features, part.stop - part.start) for name, parts in found.items() for part in parts)
+    sizes = (
+        (model.get_submodule(name).in_features, part.stop - part.start)
+        for name, parts in found.items()
+        for part in parts
+    )
     return sum(recipe.lora.rank * (inputs + outputs) for inputs, outputs in sizes)
 
 

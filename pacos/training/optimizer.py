@@ -21,7 +21,10 @@ class Masters:
 
     def __init__(self, named: Iterable[tuple[str, nn.Parameter]]):
         self.parameters = dict(named)
-        self.masters = {name: p if p.dtype == torch.float32 else nn.Parameter(p.detach().float()) for name, p in self.parameters.items()}
+        self.masters = {
+            name: p if p.dtype == torch.float32 else nn.Parameter(p.detach().float())
+            for name, p in self.parameters.items()
+        }
         for name, p in self.parameters.items():
             p.requires_grad_(True)
             if self.masters[name] is not p:
@@ -77,13 +80,15 @@ def make_optimizer(
 
 def _eight_bit(kind: str, groups: list[dict[str, Any]], settings: dict[str, Any]) -> torch.optim.Optimizer:
     """bitsandbytes' block-wise 8-bit AdamW (Dettmers et al. 2022, arXiv:2110.02861), paged on request."""
-    from pacos.models.quantize import import_bitsandbytes
+    from pacos.models.quantize import bitsandbytes
 
     device = groups[0]["params"][0].device
     if device.type != "cuda":
-        raise UsageError(f"train.optimizer: '{kind}' needs a CUDA device, and this run is on '{device.type}'; use adamw")
+        raise UsageError(
+            f"train.optimizer: '{kind}' needs a CUDA device, and this run is on '{device.type}'; use adamw"
+        )
     classes = {"adamw_8bit": "AdamW8bit", "paged_adamw_8bit": "PagedAdamW8bit"}
-    return getattr(import_bitsandbytes().optim, classes[kind])(groups, **settings)
+    return getattr(bitsandbytes().optim, classes[kind])(groups, **settings)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:

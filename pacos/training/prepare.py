@@ -14,9 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pacos.data import Example, LoadedData, Split, load_examples, make_split, rows_of, split_path
-from pacos.data import load_split as read_split
-from pacos.data import save_split as write_split
+from pacos.data import Example, LoadedData, Split, divide, ensure_split, load_examples, split_path
 from pacos.errors import DataError
 from pacos.prompts import Rendered, Renderer
 from pacos.recipes import Recipe
@@ -85,14 +83,14 @@ def prepare_rows(recipe: Recipe, renderer: Renderer, workspace: Path, tell: Call
     data = load_examples(options.path, limit=options.limit, skip_bad=options.skip_bad_rows)
     tell("splitting")
     split, split_file = find_split(recipe, data, workspace)
-    sides = {side: rows_of(split, data.examples, side) for side in ("train", "validation", "test")}
+    sides = divide(split, data.examples)
     if not sides["train"]:
         raise DataError(f"{options.path}: no row is left to train on ({len(data.examples)} read)")
     tell("tokenizing")
     chosen = sides["validation"][: recipe.train.eval_rows]
     train = render(sides["train"], renderer, recipe)
     validation = render(chosen, renderer, recipe)
-    notes = [*data.problems, *data.left_out, *check_cut(train, recipe)]
+    notes = [*data.problems, *data.left_out, *split.notes, *check_cut(train, recipe)]
     return Prepared(recipe, data, split, split_file, renderer, train, validation, sides["test"], notes)
 
 
@@ -105,16 +103,42 @@ def find_split(recipe: Recipe, data: LoadedData, workspace: Path) -> tuple[Split
         "seed": options.split_seed,
         "near_threshold": options.near_duplicate,
     }
-    path = Path(options.split) if options.split else split_path(workspace, options.path, data.sha256, {**settings, "limit": options.limit})
-    if path.exists():
-        return read_split(path), path
-    split = make_split(data.examples, **settings)
-    write_split(split, path)
-    return split, path
+    path = (
+        Path(options.split)
+        if options.split
+        else split_path(workspace, options.path, data.sha256, {**settings, "limit": options.limit})
+    )
+    return ensure_split(path, data.examples, **settings), path
 
 
 def render(examples: Sequence[Example], renderer: Renderer, recipe: Recipe) -> Rows:
-    return Rows(list(examples), renderer.render_examples(examples, recipe.train.max_length))
+    """Raises DataError with every row that cannot be trained on: no room for an answer, or no token that carries loss."""
+    rows = Rows(list(examples), renderer.render_examples(examples, recipe.train.max_length))
+    wrong = [
+        line
+        for e, r in zip(rows.examples, rows.rendered, strict=True)
+        if (line := unfit(e, r, recipe.train.max_length))
+    ]
+    if wrong:
+        raise DataError(
+            f"{recipe.data.path}: {len(wrong)} rows cannot be trained on; raise train.max_length, or leave them out",
+            some(wrong),
+        )
+    return rows
+
+
+def unfit(example: Example, row: Rendered, max_length: int) -> str:
+    """Why a row cannot be trained on; empty where it can."""
+    place = f"{example.source or 'row'} ({example.id})"
+    if not row.fits:
+        return f"{place}: the prompt alone leaves no room for an answer in {max_length} tokens ({len(row.ids)} in all)"
+    return "" if num_targets(row) else f"{place}: no token of it carries loss"
+
+
+def some(lines: Sequence[str]) -> list[str]:
+    """The first few, and how many more there are."""
+    more = [f"and {len(lines) - NAMED} more"] if len(lines) > NAMED else []
+    return [*lines[:NAMED], *more]
 
 
 def check_cut(rows: Rows, recipe: Recipe) -> list[str]:
@@ -130,6 +154,9 @@ def check_cut(rows: Rows, recipe: Recipe) -> list[str]:
     )
     named = [f"{e.source or e.id}: {r.cut} tokens cut" for e, r in cut]
     if share > recipe.data.max_cut_share:
-        advice = f"{message}.\n  More than data.max_cut_share={recipe.data.max_cut_share:.1%}: raise train.max_length, or allow it with --set data.max_cut_share={share + 0.005:.2f}"
-        raise DataError(advice, [*named[:NAMED], *([f"and {len(named) - NAMED} more"] if len(named) > NAMED else [])])
-    return [f"{message}: {', '.join(e.source or e.id for e, _ in cut[:NAMED])}{' and more' if len(cut) > NAMED else ''}"]
+        raise DataError(
+            f"{message}.\n  More than data.max_cut_share={recipe.data.max_cut_share:.1%} allows: raise train.max_length, "
+            f"or allow it with --set data.max_cut_share={share + 0.005:.2f}",
+            some(named),
+        )
+    return [f"{message}: {', '.join(some([e.source or e.id for e, _ in cut]))}"]

@@ -43,7 +43,9 @@ def save_and_compare(
     return receipt
 
 
-def _save_adapter(network: Network, adapter: Adapter, loaded: LoadedModel, folder: Path, prompts: Sequence[Sequence[int]]) -> list[Tensor]:
+def _save_adapter(
+    network: Network, adapter: Adapter, loaded: LoadedModel, folder: Path, prompts: Sequence[Sequence[int]]
+) -> list[Tensor]:
     save_adapter(adapter, folder, base_name=loaded.identity.name, revision=loaded.identity.revision)
     unwrap(loaded.model, adapter)
     again = load_adapter(loaded.model, folder)

@@ -1,7 +1,7 @@
 """A run, from prepared rows to the finished folder.
 
-    runs/NAME.partial/   recipe.yaml  metrics.jsonl  checkpoints/          while it trains; --resume continues here
-    runs/NAME/           + weights, tokenizer, pacos.json, card, plot      renamed when all is written and verified
+runs/NAME.partial/   recipe.yaml  metrics.jsonl  checkpoints/          while it trains; --resume continues here
+runs/NAME/           + weights, tokenizer, pacos.json, card, plot      renamed when all is written and verified
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pacos.data import save_split as write_split
 from pacos.data import write_examples
 from pacos.errors import UsageError
 from pacos.models import Adapter, LoadedModel, LoraSpec, Network, attach
-from pacos.models.artifact import out_of_space, seal, sync
+from pacos.models.artifact import file_sha256, out_of_space, seal, sync
 from pacos.prompts import chat_template_jinja, make_contract
 from pacos.recipes import Recipe, recipe_to_yaml, resolved_tree
 from pacos.training.card import model_card
@@ -114,7 +114,9 @@ def set_up(recipe: Recipe, loaded: LoadedModel) -> Trainee:
     return Trainee(loaded, network, masters, adapter, optimizer)
 
 
-def run_training(prepared: Prepared, loaded: LoadedModel, folder: Path, *, resume: bool, told: Told) -> RunRecord | None:
+def run_training(
+    prepared: Prepared, loaded: LoadedModel, folder: Path, *, resume: bool, told: Told
+) -> RunRecord | None:
     """Train and write `folder`. Returns None where it was asked to stop before the end; what was done is then saved."""
     recipe, work = prepared.recipe, partial_of(folder)
     torch.manual_seed(recipe.train.seed)
@@ -212,7 +214,12 @@ def train_to_end(prepared: Prepared, trainee: Trainee, work: Path, start: Positi
     def save(position: Position) -> None:
         saved.add(position.step)
         save_checkpoint(
-            work / "checkpoints", position, trainee.masters, trainee.optimizer, prepared.rows_sha256, options.keep_checkpoints
+            work / "checkpoints",
+            position,
+            trainee.masters,
+            trainee.optimizer,
+            prepared.rows_sha256,
+            options.keep_checkpoints,
         )
 
     def on_step(step: Step) -> None:
@@ -224,12 +231,25 @@ def train_to_end(prepared: Prepared, trainee: Trainee, work: Path, start: Positi
         rehearse(trainee.network, trainee.masters, trainee.optimizer, rows, validation, pace)
     warmup = round(options.warmup_share * pace.steps)
     schedule = partial(
-        learning_rate, steps=pace.steps, peak=options.learning_rate, warmup=warmup, kind=options.schedule, floor=options.min_lr_share
+        learning_rate,
+        steps=pace.steps,
+        peak=options.learning_rate,
+        warmup=warmup,
+        kind=options.schedule,
+        floor=options.min_lr_share,
     )
     hooks = Hooks(on_step, save, told.stop)
     try:
         position = train(
-            trainee.network, trainee.masters, trainee.optimizer, rows, validation, pace=pace, schedule=schedule, hooks=hooks, start=start
+            trainee.network,
+            trainee.masters,
+            trainee.optimizer,
+            rows,
+            validation,
+            pace=pace,
+            schedule=schedule,
+            hooks=hooks,
+            start=start,
         )
     except DivergedError as error:
         kept = steps_in(work / "checkpoints")
@@ -264,7 +284,7 @@ def finish(
         recipe=resolved_tree(recipe),
         base=BaseIdentity(**asdict(trainee.loaded.identity)),
         compute_dtype=str(trainee.loaded.compute_dtype).removeprefix("torch."),
-        data=data_identity(prepared),
+        data=data_identity(prepared, file_sha256(work / "split.json")),
         contract=contract,
         result=result_of(position, kept, log, seconds, trainee.network.device.type),
         receipts=[receipt],
@@ -293,13 +313,13 @@ def save_tokenizer(prepared: Prepared, loaded: LoadedModel, folder: Path) -> Non
         tokenizer.chat_template = before
 
 
-def data_identity(prepared: Prepared) -> DataIdentity:
-    data, split = prepared.data, prepared.split
+def data_identity(prepared: Prepared, split_sha256: str) -> DataIdentity:
+    data = prepared.data
     return DataIdentity(
         path=str(prepared.recipe.data.path),
         format=data.format,
         sha256=data.sha256,
-        split_sha256=split.sha256,
+        split_sha256=split_sha256,
         num_train=len(prepared.train.rendered),
         num_validation=len(prepared.validation.rendered),
         num_test=len(prepared.test),
@@ -322,4 +342,3 @@ def result_of(position: Position, kept: int, log: Log, seconds: float, device_ty
         tokens_per_second=position.tokens / computing,
         peak_memory_bytes=peak_memory_bytes(device_type),
     )
-

@@ -24,7 +24,9 @@ class Tracker:
     close: Callable[[], None]
 
 
-def open_trackers(names: Sequence[str], *, project: str, run: str, folder: Path, config: Mapping[str, Any]) -> list[Tracker]:
+def open_trackers(
+    names: Sequence[str], *, project: str, run: str, folder: Path, config: Mapping[str, Any]
+) -> list[Tracker]:
     """Raises UsageError with every tracker that is not installed."""
     missing = [name for name in names if not _installed(name)]
     if missing:
