@@ -7,7 +7,15 @@ from itertools import groupby
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prompts_tokenizers import GEMMA_JINJA, chatml_tokenizer, llama_tokenizer, phi3_tokenizer, with_tokens
+from prompts_tokenizers import (
+    GEMMA_JINJA,
+    MISTRAL_JINJA,
+    chatml_tokenizer,
+    llama_tokenizer,
+    phi3_tokenizer,
+    sentencepiece_tokenizer,
+    with_tokens,
+)
 
 from pacos.data.records import Example, Message
 from pacos.errors import DataError, UsageError
@@ -140,13 +148,15 @@ def test_added_tokens_that_are_not_special_are_text_too_when_typed():
     assert renderer.decode(row.ids[len(renderer.render_prompt(Example("Say <tool_call>"))) :]) == "<tool_call>"
 
 
-def test_white_space_added_tokens_stay_what_they_are():
-    tokenizer = chatml_tokenizer()
-    tokenizer.add_tokens(["\n\n\n"])
+def test_white_space_added_tokens_of_the_vocabulary_stay_text():
+    tokenizer, plain = (sentencepiece_tokenizer("first", MISTRAL_JINJA) for _ in range(2))
+    space = plain.convert_tokens_to_ids("\u2581")
+    tokenizer.add_tokens(["\u2581"])
     renderer = Renderer(tokenizer, "chat")
-    ids = renderer.render_prompt(Example("a\n\n\nb"))
-    assert tokenizer.convert_tokens_to_ids("\n\n\n") in ids
-    assert renderer.show(ids) == "<|im_start|>user\na\n\n\nb<|im_end|>\n<|im_start|>assistant\n"
+    assert "\u2581" not in renderer.codec.controls
+    ids = renderer.render_prompt(Example("x  y"))
+    assert space in ids
+    assert renderer.show(ids) == "<s>[INST] x  y [/INST]"
 
 
 @each

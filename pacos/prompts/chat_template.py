@@ -40,6 +40,8 @@ def analyse_chat_template(tokenizer: Any, codec: Codec) -> Template:
     if not second.startswith(first):
         raise UsageError(f"{codec.name}: its chat template rewrites a prompt once it is answered; {OTHERS}")
     answer, stop, later = _read_answer(second[len(first) :], codec)
+    if not _own(tokenizer, codec, _conversation("", USER, ANSWER)).startswith(second.removesuffix(later)):
+        raise UsageError(f"{codec.name}: its chat template ends an answer with no control token; {OTHERS}")
     template = Template(
         name="chat",
         first=_slots(first, codec, {USER: "{user}"}),
@@ -124,7 +126,9 @@ def _conversation(system: str, *texts: str) -> Conversation:
 
 def _read_answer(text: str, codec: Codec) -> tuple[str, str, str]:
     """(answer form, stop token, what follows) from what stands behind a prompt: lead, answer, tail, stop, later."""
-    lead, _, rest = text.partition(ANSWER)
+    lead, mark, rest = text.partition(ANSWER)
+    if not mark:
+        raise UsageError(f"{codec.name}: its chat template does not put each text in one place; {OTHERS}")
     if any(isinstance(atom, Control) for atom in codec.split(lead)):
         raise UsageError(f"{codec.name}: its chat template does not say where an answer begins; {OTHERS}")
     between = rest.partition(USER_2)[0]

@@ -39,7 +39,10 @@ def check_contract(contract: Mapping[str, Any], renderer: Renderer) -> None:
 def renderer_from_contract(contract: Mapping[str, Any], tokenizer: Any) -> Renderer:
     """The renderer that the model was trained with, checked. Raises GateError."""
     try:
-        renderer = Renderer(tokenizer, template_from_tree(dict(contract["template"])), contract["system"])
+        template, system = template_from_tree(dict(contract["template"])), contract["system"]
+        if not isinstance(system, str):
+            raise TypeError(f"system is {system!r}")
+        renderer = Renderer(tokenizer, template, system)
     except _DAMAGE as error:
         raise _damaged(error) from None
     except UsageError as error:

@@ -2,7 +2,8 @@
 
 A tokenizer finds its added tokens (<|end|>, <s>, <tool_call> ...) wherever their characters stand. Here that happens in
 a template's own words alone (`split`); text is encoded by copies of the tokenizer that have no added tokens, so what a
-user types can never be one. White-space-only added tokens (Gemma's runs of line ends) stay: they mean what they say.
+user types can never be one. Added tokens of white space that the vocabulary knows too (Gemma's runs of line ends) stay:
+they mean what they say.
 
 SentencePiece tokenizers put a space before text, always or only at the very start; so there are two copies, with and
 without it. (Their sign for a space, U+2581, typed, is a space: they have no other.) Ids become bytes, and bytes text,
@@ -14,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -45,14 +46,15 @@ class Codec:
             raise UsageError(f"{_name(tokenizer)}: a fast tokenizer (with a tokenizer.json) is needed")
         self.name = _name(tokenizer)
         self._backend = backend
-        tree = json.loads(backend.to_str())
-        self._byte_level = _is_byte_level(tree, self.name)
-        self.controls = {t["content"]: _control(t) for t in tree["added_tokens"] if not _is_space(t["content"])}
+        self._byte_level = _is_byte_level(_parts(_tree(backend.decoder)), self.name)
+        added = backend.get_added_tokens_decoder().items()
+        self._spaces = [t for id, t in added if _is_space(t.content) and backend.model.token_to_id(t.content) == id]
+        self.controls = {t.content: _control(id, t) for id, t in added if t not in self._spaces}
         self._by_id = {control.id: control for control in self.controls.values()}
         self._look = re.compile("|".join(map(re.escape, sorted(self.controls, key=len, reverse=True))) or r"(?!)")
         self._cache: dict[int, bytes] = {}
-        self._build_encoders(tree)
-        self._check_that_text_stays_text(tree["model"].get("unk_token"))
+        self._bare, self._prefixed = self._build_encoders()
+        self._check_that_text_stays_text(getattr(backend.model, "unk_token", None))
 
     def encode(self, texts: Sequence[str], prefixed: bool) -> list[list[int]]:
         """Ids of each text, none a control token; `prefixed` puts the space that SentencePiece puts at a start."""
@@ -97,19 +99,28 @@ class Codec:
         text = json.dumps([pairs, merges, added], ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
-    def _build_encoders(self, tree: dict[str, Any]) -> None:
-        from tokenizers import Tokenizer
-
-        kept = [token for token in tree["added_tokens"] if _is_space(token["content"])]
-        base = {**tree, "added_tokens": kept, "post_processor": None, "truncation": None, "padding": None}
-        places = ("normalizer", "pre_tokenizer")
-        adding = [part for place in places for part in _parts(base[place]) if _prefixes(part)]
-        self._bare = Tokenizer.from_str(
-            json.dumps({**base, **{place: _without_prefix(base[place]) for place in places}})
-        )
-        self._prefixed = Tokenizer.from_str(json.dumps(base)) if adding else self._bare
+    def _build_encoders(self) -> tuple[Any, Any]:
+        """(without, with) the space before text: one and the same where the tokenizer puts none."""
+        normalizer, pre_tokenizer = _tree(self._backend.normalizer), _tree(self._backend.pre_tokenizer)
+        adding = [part for part in _parts(normalizer) + _parts(pre_tokenizer) if _prefixes(part)]
         # "first" marks only the start of the whole text; the others mark every text that follows a control token.
         self.prefix_after_control = any(part.get("prepend_scheme") != "first" for part in adding)
+        bare = self._encoder(_without_prefix(normalizer), _without_prefix(pre_tokenizer))
+        return bare, self._encoder(normalizer, pre_tokenizer) if adding else bare
+
+    def _encoder(self, normalizer: dict[str, Any] | None, pre_tokenizer: dict[str, Any] | None) -> Any:
+        """The tokenizer's model under these, without its added tokens."""
+        from tokenizers import Tokenizer
+
+        empty = {"version": "1.0", "added_tokens": [], "model": {"type": "BPE", "vocab": {}, "merges": []}}
+        parts = Tokenizer.from_str(json.dumps({**empty, "normalizer": normalizer, "pre_tokenizer": pre_tokenizer}))
+        encoder = Tokenizer(self._backend.model)
+        if normalizer:
+            encoder.normalizer = parts.normalizer
+        if pre_tokenizer:
+            encoder.pre_tokenizer = parts.pre_tokenizer
+        encoder.add_tokens(self._spaces)
+        return encoder
 
     def _check_that_text_stays_text(self, unknown: str | None) -> None:
         texts = [form for text in self.controls for form in (text, f"a{text}b")]
@@ -140,8 +151,13 @@ class Codec:
         return bytes.fromhex(byte[1]) if byte else token.replace(SPACE, " ").encode()
 
 
-def _control(token: dict[str, Any]) -> Control:
-    return Control(token["id"], token["content"], token["special"], token["lstrip"], token["rstrip"])
+def _control(id: int, token: Any) -> Control:
+    return Control(id, token.content, token.special, token.lstrip, token.rstrip)
+
+
+def _tree(component: Any) -> dict[str, Any] | None:
+    """A normalizer, pre-tokenizer or decoder as its JSON, as tokenizer.json has it."""
+    return None if component is None else json.loads(component.__getstate__())
 
 
 def _name(tokenizer: Any) -> str:
@@ -152,7 +168,7 @@ def _is_space(text: str) -> bool:
     return not text.replace(SPACE, " ").strip()
 
 
-def _parts(node: dict[str, Any] | None) -> Iterable[dict[str, Any]]:
+def _parts(node: dict[str, Any] | None) -> list[dict[str, Any]]:
     """The leaves of a normalizer, pre-tokenizer or decoder, sequences opened."""
     if node is None:
         return []
@@ -180,8 +196,8 @@ def _without_prefix(node: dict[str, Any] | None) -> dict[str, Any] | None:
     return {**node, "add_prefix_space": False} if node["type"] == "ByteLevel" else node
 
 
-def _is_byte_level(tree: dict[str, Any], name: str) -> bool:
-    kinds = {part["type"] for part in _parts(tree["decoder"])}
+def _is_byte_level(decoders: Sequence[dict[str, Any]], name: str) -> bool:
+    kinds = {part["type"] for part in decoders}
     if "ByteLevel" in kinds:
         return True
     if kinds & {"Metaspace", "ByteFallback"}:
