@@ -24,6 +24,13 @@ STRONG_VERBS = """
     drive:drove sell:sold
 """
 
+ANTONYMS = """
+    bad/good big/small bitter/sweet buy/sell cheap/expensive clean/dirty closed/open cold/hot dead/alive deep/shallow
+    difficult/easy down/up dry/wet early/late empty/full false/true far/near fast/slow finish/start first/last happy/sad
+    hard/soft hate/love heavy/light high/low inside/outside loud/quiet lose/win narrow/wide old/young poor/rich
+    push/pull right/wrong sharp/blunt short/tall strong/weak thick/thin light/dark day/night
+"""
+
 
 def found(pattern: str) -> Solver:
     """The one match of a pattern in the material."""
@@ -129,15 +136,6 @@ def long_date(_: str, text: str) -> str:
     return datetime.strptime(text, "%Y-%m-%d").strftime("%d %B %Y").lstrip("0")
 
 
-def converted(instruction: str, text: str) -> str:
-    """Through a base unit: millimetres, grams or seconds."""
-    sizes = {"mm": 1, "cm": 10, "m": 1000, "km": 10**6, "g": 1, "kg": 1000}
-    sizes |= {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86400, "weeks": 604800}
-    amount, source = text.split()
-    (target,) = {unit for unit in sizes if re.search(rf"\b(to|in|into) {unit}\b", instruction)}
-    return f"{int(amount) * sizes[source] // sizes[target]} {target}"
-
-
 def from_words(_: str, text: str) -> str:
     value = {name: number for number, name in enumerate(re.split(r"\s+", SMALL_NUMBERS))}
     value |= {name: 10 * place for place, name in enumerate(re.split(r"\s+", TENS), 2)}
@@ -170,6 +168,12 @@ def past(word: str) -> str:
     return word + (word[-1] if doubled else "") + "ed"
 
 
+def antonym(_: str, word: str) -> str:
+    """By a list in both directions; of two pairs with the same word, the one in which it comes first."""
+    pairs = [pair.split("/") for pair in ANTONYMS.split()]
+    return next(second for first, second in [*pairs, *(pair[::-1] for pair in pairs)] if first == word)
+
+
 def each(change: Callable[[str], str]) -> Solver:
     return lambda _, text: ", ".join(change(item) for item in items(text))
 
@@ -197,10 +201,6 @@ def spam_or_not(_: str, text: str) -> str:
     return "spam" if suspicious else "not spam"
 
 
-def two_numbers(change: Callable[[list[int]], int]) -> Solver:
-    return lambda _, text: str(change([int(number) for number in re.findall(r"\d+", text)]))
-
-
 SOLVERS: dict[str, Solver] = {
     "extract_email": found(r"[\w.]+@\w+\.example"),
     "extract_price": found(r"\$\d+\.\d\d"),
@@ -209,6 +209,7 @@ SOLVERS: dict[str, Solver] = {
     "extract_name": full_name,
     "extract_hashtags": lambda _, text: " ".join(word for word in text.split() if word.startswith("#")),
     "extract_quoted": found(r'"(.+)"'),
+    "extract_time": found(r"\b\d\d:\d\d\b"),
     "extract_url": found(r"https://[\w./]+\w"),
     "bullet_list": lambda _, text: "\n".join("- " + item for item in items(text)),
     "numbered_list": lambda _, text: "1. {}\n2. {}\n3. {}".format(*items(text)),
@@ -273,12 +274,11 @@ SOLVERS: dict[str, Solver] = {
     ),
     "membership": contains,
     "nth_item": nth,
-    "larger_number": two_numbers(max),
+    "larger_number": lambda _, text: max(items(text), key=int),
     "longest_word": lambda _, text: max(items(text), key=len),
     "first_word": found(r"^\w+"),
     "clock_24": clock_24,
     "long_date": long_date,
-    "units": converted,
     "number_words": from_words,
     "count_items": lambda _, text: str(text.count(",") + 1),
     "sort_words": lambda _, text: ", ".join(sorted(items(text))),
@@ -287,9 +287,8 @@ SOLVERS: dict[str, Solver] = {
     "past_tense": each(past),
     "sql": query,
     "shell": command,
-    "addition": two_numbers(sum),
     "key_value": value_of,
-    "spell_out": lambda _, text: re.sub(r"\B", "-", text),
+    "opposite": antonym,
     "acronym": lambda _, text: "".join(re.findall(r"\b\w", text)).upper(),
 }
 
@@ -303,5 +302,5 @@ def material(instruction: str, text: str) -> tuple[str, str]:
 
 
 def solve(family: str, instruction: str, text: str) -> str:
-    """The answer that the row should have. `opposite` has no second source and is not here."""
+    """The answer that a row of this family should have."""
     return SOLVERS[family](*material(instruction, text))

@@ -6,16 +6,6 @@ from . import pools
 from .family import Draw, Drawer, Task
 from .pools import words
 
-UNITS = (
-    ("m", "cm", 100),
-    ("kg", "g", 1000),
-    ("hours", "minutes", 60),
-    ("minutes", "seconds", 60),
-    ("km", "m", 1000),
-    ("days", "hours", 24),
-    ("weeks", "days", 7),
-    ("cm", "mm", 10),
-)
 ONES = words("""
     zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen
     seventeen eighteen nineteen
@@ -90,12 +80,6 @@ def long_date(draw: Draw) -> Task:
     return Task(f"{year}-{month:02d}-{day:02d}", f"{day} {pools.MONTHS[month - 1]} {year}")
 
 
-def unit(draw: Draw) -> Task:
-    source, target, factor = draw.rng.choice(UNITS)
-    amount = draw.number(2, 12 if factor < 100 and factor != 10 else 60)
-    return Task(f"{amount} {source}", f"{amount * factor} {target}", {"target": target})
-
-
 def digits(draw: Draw) -> Task:
     number = draw.number(21, 99) if draw.rng.random() < 0.6 else 100 * draw.size(1, 9) + draw.number(1, 19)
     if number < 100:
@@ -165,11 +149,6 @@ def shell(draw: Draw) -> Task:
     )
 
 
-def equation(draw: Draw) -> Task:
-    first, second = draw.number(2, 30), draw.number(2, 30)
-    return Task(f"{first} + {second}", str(first + second))
-
-
 def key_value(draw: Draw) -> Task:
     values = (
         draw.one(pools.FIRST_NAMES),
@@ -183,11 +162,6 @@ def key_value(draw: Draw) -> Task:
     return Task("; ".join(f"{k}: {v}" for k, v in record), value, {"key": key})
 
 
-def spell(draw: Draw) -> Task:
-    word = draw.rng.choice([word for word in draw.side(pools.THINGS + pools.FOODS) if len(word) <= 6])
-    return Task(word, "-".join(word))
-
-
 def acronym(draw: Draw) -> Task:
     phrase = draw.one(ACRONYMS)
     return Task(phrase, "".join(word[0].upper() for word in phrase.split()))
@@ -196,7 +170,6 @@ def acronym(draw: Draw) -> Task:
 FAMILIES: dict[str, Drawer] = {
     "clock_24": clock,
     "long_date": long_date,
-    "units": unit,
     "number_words": digits,
     "count_items": count_items,
     "sort_words": sort_words,
@@ -206,8 +179,6 @@ FAMILIES: dict[str, Drawer] = {
     "opposite": opposite,
     "sql": sql,
     "shell": shell,
-    "addition": equation,
     "key_value": key_value,
-    "spell_out": spell,
     "acronym": acronym,
 }

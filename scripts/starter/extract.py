@@ -56,6 +56,11 @@ def quoted(draw: Draw) -> Task:
     return Task(draw.one(LINES["quoted"]).format(value), value)
 
 
+def time(draw: Draw) -> Task:
+    value = f"{draw.number(0, 23):02d}:{draw.number(0, 59):02d}"
+    return Task(around(draw.one(LINES["time"]), draw, value), value)
+
+
 def url(draw: Draw) -> Task:
     value = f"https://{draw.one(pools.DOMAINS)}.example/{draw.one(pools.TAGS)}"
     return Task(draw.one(LINES["url"]).format(value), value)
@@ -69,5 +74,6 @@ FAMILIES: dict[str, Drawer] = {
     "extract_name": name,
     "extract_hashtags": hashtags,
     "extract_quoted": quoted,
+    "extract_time": time,
     "extract_url": url,
 }

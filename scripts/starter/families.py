@@ -11,16 +11,13 @@ HARD = (
     "drop_duplicates",
     "larger_number",
     "clock_24",
-    "units",
     "count_items",
     "sort_words",
     "sort_numbers",
     "past_tense",
     "opposite",
-    "addition",
-    "spell_out",
 )
-TEST_ONLY = ("extract_url", "thing_to_json", "markdown_link", "first_word", "acronym")
+TEST_ONLY = ("extract_url", "extract_time", "thing_to_json", "markdown_link", "first_word", "acronym")
 DRAWERS: dict[str, Drawer] = {**extract.FAMILIES, **reshape.FAMILIES, **choose.FAMILIES, **convert.FAMILIES}
 
 

@@ -38,7 +38,7 @@ FIRST_NAMES = words("""
 LAST_NAMES = words("""
     Lopez Novak Okafor Lindgren Moreau Tanaka Fischer Rossi Haddad Kowalski Byrne Silva Petrov Jensen Mbeki
     Castillo Weaver Duarte Ferrari Gruber Holm Ibarra Jansen Keller Larsen Mendez Nilsson Ortega Pereira Quigley
-    Romero Sato Torres Ueda Vargas Winter Yilmaz Zeman Abbott Becker Conti Dalton Eriksen Fontana Garcia Hoffman
+    Romero Sato Torres Ueda Vargas Wagner Yilmaz Zeman Abbott Becker Conti Dalton Eriksen Fontana Garcia Hoffman
     Ivanov Joshi
 """)
 CITIES = words("""

@@ -97,7 +97,7 @@ def lowercase(draw: Draw) -> Task:
 
 
 def title_case(draw: Draw) -> Task:
-    text = f"{draw.one(pools.ADJECTIVES)} {draw.one(pools.PLACES)} in {draw.one(pools.CITIES).lower()}"
+    text = f"{draw.one(pools.ADJECTIVES)} {draw.one(pools.COLOURS)} {draw.one(pools.PLACES)}"
     return Task(text, " ".join(word[0].upper() + word[1:] for word in text.split()))
 
 
