@@ -19,7 +19,7 @@ def use_fused_norms(model: nn.Module) -> int:
     """Switch every plain RMSNorm of the model; returns how many."""
     plain = [m for m in model.modules() if type(m).__name__ in PLAIN]
     for module in plain:
-        module.forward = types.MethodType(_fused, module)  # type: ignore[method-assign]
+        module.forward = types.MethodType(_fused, module)
     return len(plain)
 
 

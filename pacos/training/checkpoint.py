@@ -82,7 +82,7 @@ def load_weights(path: Path, masters: Masters) -> None:
 
 def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:
     """The newest checkpoint that verifies, and a line on each newer one that does not."""
-    notes = []
+    notes: list[str] = []
     for path in reversed(steps_in(folder)):
         problems = list(damage(path))
         if not problems:
