@@ -147,5 +147,7 @@ def _highest(scaled: Tensor, sampling: Sampling) -> tuple[Tensor, Tensor]:
     if not sampling.top_k and bool(((values - total).exp().sum(dim=-1) < sampling.top_p).any()):
         values, ids = scaled.sort(dim=-1, descending=True)
     weights = (values - total).exp()
-    before = weights.cumsum(dim=-1, dtype=torch.float64) - weights
-    return weights.where(before < sampling.top_p, 0), ids
+    if sampling.top_p < 1:
+        before = weights.cumsum(dim=-1, dtype=torch.float64) - weights
+        weights = weights.where(before < sampling.top_p, 0)
+    return weights, ids
