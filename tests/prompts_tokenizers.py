@@ -99,14 +99,17 @@ def llama_tokenizer() -> Any:
 
 @functools.cache
 def real_tokenizer(name: str, template: str = "") -> Any:
-    """A tokenizer of ../shared/data/tokenizers, with one of its chat-templates where `template` names it."""
-    from transformers import AutoTokenizer
+    """A tokenizer of ../shared/data/tokenizers, with one of its chat-templates where `template` names it.
+
+    "file" in place of a template's name takes the pipeline of tokenizer.json; transformers rebuilds it for some classes.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     folder = SHARED / "tokenizers" / name
     if not folder.exists():
         pytest.skip(f"needs ../shared/data/tokenizers/{name}")
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    if template:
+    tokenizer = (PreTrainedTokenizerFast if template == "file" else AutoTokenizer).from_pretrained(folder)
+    if template not in ("", "file"):
         tokenizer.chat_template = (SHARED / "tokenizers" / "chat-templates" / f"{template}.jinja").read_text()
     elif not tokenizer.chat_template:
         tokenizer.chat_template = MISTRAL_JINJA

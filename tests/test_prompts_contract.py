@@ -34,6 +34,7 @@ PAIRS = {
     "alpaca legacy": (lambda: sentencepiece_tokenizer("legacy", MISTRAL_JINJA), "alpaca"),
     "plain phi3": (phi3_tokenizer, "plain"),
     "phi3": (phi3_tokenizer, "phi3"),
+    "phi3 legacy": (lambda: phi3_tokenizer("legacy"), "phi3"),
     "chat phi3": (phi3_tokenizer, "chat"),
     "chat chatml": (chatml_tokenizer, "chat"),
     "chat llama2": (lambda: sentencepiece_tokenizer("first", LLAMA2_JINJA), "chat"),
@@ -68,6 +69,17 @@ def test_the_renderer_of_a_contract_renders_as_the_one_that_made_it(make, templa
     assert again.template == renderer.template
     assert again.stop_ids == renderer.stop_ids
     assert stored(again) == stored(renderer)
+
+
+@pairs
+def test_the_contract_holds_for_the_tokenizer_as_it_is_saved_and_loaded(make, template, tmp_path):
+    from transformers import AutoTokenizer
+
+    renderer, tokenizer = Renderer(make(), template), make()
+    tokenizer.chat_template = chat_template_jinja(renderer)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert stored(renderer_from_contract(stored(renderer), loaded)) == stored(renderer)
 
 
 def test_a_contract_needs_no_chat_template_in_the_tokenizer():

@@ -25,6 +25,9 @@ PAIRS = [
     ("qwen2.5", ""),
     ("qwen2.5", QWEN),
     ("smollm2", ""),
+    ("phi-3", "file"),
+    ("phi-3-mini", "file"),
+    ("mistral-v1", "file"),
 ]
 FIRST_SIX = [("phi-3", ""), ("phi-3-mini", ""), ("llama3", ""), ("mistral-v1", ""), ("qwen2.5", ""), ("smollm2", "")]
 
@@ -77,7 +80,7 @@ def test_no_added_token_can_be_typed(name, jinja):
     assert len(typed) == {"llama3": 256, "qwen2.5": 22, "mistral-v1": 3, "smollm2": 17}.get(name, 14)
 
 
-@pytest.mark.parametrize(("name", "jinja"), FIRST_SIX)
+@pytest.mark.parametrize(("name", "jinja"), [*FIRST_SIX, *PAIRS[-3:]])
 @pytest.mark.parametrize("template", ["chat", "alpaca"])
 def test_answers_come_back_as_they_went_in(name, jinja, template):
     renderer = renderer_of(name, jinja, template)
@@ -109,8 +112,9 @@ def test_phi3_by_hand_is_phi3_by_its_own_template(name):
             assert by_hand.render_example(example) == own.render_example(example), probe
 
 
-def test_alpaca_on_llama2_is_what_its_tokenizer_makes_of_stanfords_text():
-    renderer = renderer_of("llama2", "", "alpaca")
+@pytest.mark.parametrize("pipeline", ["", "file"])
+def test_alpaca_on_llama2_is_what_its_tokenizer_makes_of_stanfords_text(pipeline):
+    renderer = renderer_of("llama2", pipeline, "alpaca")
     prompt = (
         "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
         "### Instruction:\nName a colour.\n\n### Response:\n"
