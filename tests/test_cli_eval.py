@@ -20,7 +20,7 @@ def trained(cli: Cli, tiny_run: list[str], tmp_path: Path) -> Path:
 def test_eval_prints_the_comparison_and_writes_the_report(cli: Cli, trained: Path) -> None:
     code, out, err = cli("eval", trained)
     assert code == 0, err
-    for word in ("perplexity", "ROUGE-L", "BLEU", "Exact match", "better", "[", "nrefs:1|case:mixed"):
+    for word in ("perplexity", "ROUGE-L", "BLEU", "Exact match", "better", "95 % interval", "nrefs:1|case:mixed"):
         assert word in out
     report = (trained / "eval" / "report.html").read_text()
     assert "<svg" in report
