@@ -58,7 +58,7 @@ def open_run(run: str | Path | None) -> OpenRun:
     """Load base and adapter (or the fully trained model) of a run, everything verified."""
     from pacos.models import Network, load_adapter, load_model, load_tokenizer
     from pacos.models.artifact import verify
-    from pacos.prompts import check_contract, renderer_from_contract
+    from pacos.prompts import renderer_from_contract
     from pacos.training import read_record
 
     folder = find_run(run)
@@ -67,7 +67,6 @@ def open_run(run: str | Path | None) -> OpenRun:
     recipe = record.recipe
     tokenizer = load_tokenizer(str(folder))
     renderer = renderer_from_contract(record.contract, tokenizer)
-    check_contract(record.contract, renderer)
     say(f"loading {folder}")
     if recipe["method"] == "full":
         loaded = load_model(str(folder), dtype=recipe["model"]["dtype"], device=recipe["model"]["device"])
