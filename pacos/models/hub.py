@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from pacos.errors import ResourceError, UsageError, UserError
 
@@ -48,7 +49,8 @@ def _explained(name: str, revision: str) -> Iterator[None]:
     """What the hub client raises, as one line that says what to do."""
     from huggingface_hub import errors
 
-    transport = errors.HfHubHTTPError.__bases__[0]  # of the HTTP library that this version of the client is built on
+    # Of the HTTP library that this version of the client is built on.
+    transport: Any = errors.HfHubHTTPError.__bases__[0]
 
     try:
         yield

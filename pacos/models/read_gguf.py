@@ -8,10 +8,11 @@ others get llama.cpp's rule here, or are refused, because a wrong cut gives othe
 
 from __future__ import annotations
 
+import functools
 import io
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def convert_gguf(path: Path, folder: Path, *, config: Mapping[str, Any] | None =
     tell = progress or (lambda *_: None)
     head, extra = read_head(path), dict(config or {})
     try:
-        with quiet(), redirect_stderr(io.StringIO()):  # its bar asks nobody
+        with quiet(), redirect_stderr(io.StringIO()), _read_once():  # its bar asks nobody
             tell("reading the vocabulary", 0, 0)
             _write_tokenizer(path, head, folder, extra.pop("model_max_length", None))
             tell("dequantizing", 0, 0)
@@ -45,6 +46,21 @@ def convert_gguf(path: Path, folder: Path, *, config: Mapping[str, Any] | None =
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())[:200]
         raise DataError(f"{path}: this GGUF file cannot be read: {reason}; give the model's folder or hub id") from None
+
+
+@contextmanager
+def _read_once() -> Iterator[None]:
+    """transformers parses the file for each of its questions, and gguf's table of names for each module: once will do."""
+    import gguf
+
+    plain = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
+    for name, function in plain.items():
+        setattr(gguf, name, functools.cache(function))
+    try:
+        yield
+    finally:
+        for name, function in plain.items():
+            setattr(gguf, name, function)
 
 
 def _write_tokenizer(path: Path, head: Head, folder: Path, max_length: int | None) -> None:
