@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from pacos.data.raw import SUFFIXES
 from pacos.data.sides import Side, side_of_file
@@ -52,16 +54,16 @@ def _side(file: str) -> Side | None:
 def fetch(name: str) -> tuple[Path, list[str]]:
     """(folder, files in it) of a hub dataset's training rows, from the cache where that has them. Raises UserError."""
     try:
-        import huggingface_hub  # noqa: F401
+        from huggingface_hub.errors import HfHubHTTPError
     except ImportError:
         raise UsageError(f"{name}: no such file; reading it from the hub needs: pip install 'pacos[hub]'") from None
     owner, repo, *folders = name.split("/")
     dataset, folder, endpoint = f"{owner}/{repo}", "/".join(folders), os.environ.get("HF_ENDPOINT") or None
+    # OSError, and the base error of whichever HTTP client this version of the hub's library uses.
+    network_errors: Any = HfHubHTTPError.__bases__
     try:
         return _download(name, dataset, folder, endpoint)
-    except UserError:
-        raise
-    except Exception as error:  # the client's network errors have no base in common
+    except network_errors as error:
         return _cached(name, dataset, folder, error)
 
 
@@ -76,21 +78,37 @@ def _download(name: str, dataset: str, folder: str, endpoint: str | None) -> tup
             f"{name}: no such file, and no such dataset on the hub (or a private one: set HF_TOKEN)"
         ) from None
     files = choose_files([sibling.rfilename for sibling in info.siblings or []], name, folder)
-    where = snapshot_download(dataset, repo_type="dataset", revision=info.sha, allow_patterns=files, endpoint=endpoint)
+    where = snapshot_download(dataset, repo_type="dataset", allow_patterns=files, endpoint=endpoint)
     return Path(str(where)), files
 
 
 def _cached(name: str, dataset: str, folder: str, problem: Exception) -> tuple[Path, list[str]]:
-    """What an earlier run fetched. Raises UserError, with the network's problem, where there is nothing."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    """What an earlier run fetched. Raises UserError, with the network's problem, where that is nothing, or not all."""
+    unreachable = f"the hub cannot be reached ({' '.join(str(problem).split())[:160]})"
+    snapshot = _snapshot(dataset)
+    if snapshot is None:
+        raise UserError(
+            f"{name}: no such file, not in the hub's cache, and {unreachable}; check the connection, or give a file"
+        )
+    files = choose_files([path.relative_to(snapshot).as_posix() for path in snapshot.rglob("*")], name, folder)
+    if not all_shards(files):
+        raise UserError(f"{name}: the hub's cache holds a part of it, and {unreachable}; check the connection")
+    return snapshot, files
+
+
+def _snapshot(dataset: str) -> Path | None:
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.errors import CacheNotFound
 
     try:
-        cached = Path(str(snapshot_download(dataset, repo_type="dataset", local_files_only=True)))
-    except LocalEntryNotFoundError:
-        reason = " ".join(str(problem).split())[:160]
-        raise UserError(
-            f"{name}: no such file, not in the hub's cache, and the hub cannot be reached ({reason}); "
-            "check the connection, or give a file"
-        ) from None
-    return cached, choose_files([path.relative_to(cached).as_posix() for path in cached.rglob("*")], name, folder)
+        repos = [r for r in scan_cache_dir(HF_HUB_CACHE).repos if r.repo_type == "dataset" and r.repo_id == dataset]
+    except CacheNotFound:
+        return None
+    return next((revision.snapshot_path for r in repos for revision in r.revisions if "main" in revision.refs), None)
+
+
+def all_shards(files: Iterable[str]) -> bool:
+    """Whether every `-of-00003` has its three files."""
+    shards = Counter(match[1] for file in files if (match := re.search(r"-of-(\d+)", file)))
+    return all(count >= int(number) for number, count in shards.items())

@@ -6,7 +6,7 @@ Each text is kept as its SKETCH smallest shingle hashes (a bottom-k sketch, Brod
 where both texts have fewer than SKETCH shingles and an estimate beyond. Pairs are found by prefix filtering (Chaudhuri
 et al. 2006, Bayardo et al. 2007): with each set's shingles ordered from rare to common, two sets of similarity t must
 share one of their first |A| - ceil(t |A|) + 1. This finds every pair, needs no tuning, and gives the same answer each
-time. Boilerplate comes last in that order; where texts have nothing else, each is compared with at most MOST others.
+time. Boilerplate comes last in that order; of the texts that share such a shingle, only the first MOST are compared.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 
 WORDS_IN_SHINGLE = 3
 SKETCH = 128
-MOST = 2000
+MOST = 500
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+|[^\s\w.,;:!?'\"“”‘’…]")
 _ODD = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
@@ -146,8 +146,9 @@ class NearIndex:
         return np.split(hit, bounds[:-1]) if len(queries) else []
 
     def candidates(self, shared: np.ndarray) -> np.ndarray:
-        """Rows that hold one of the prefix values, ascending."""
+        """Rows that hold one of the prefix values, ascending; of each value the first MOST."""
         low, high = np.searchsorted(self.posted, shared), np.searchsorted(self.posted, shared, "right")
+        high = np.minimum(high, low + MOST)
         return np.unique(np.concatenate([self.posted_rows[a:b] for a, b in zip(low, high, strict=True)]))
 
     def verified(self, query: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -155,7 +156,7 @@ class NearIndex:
         starts = self.sketches.starts[rows]
         sizes = self.sketches.starts[rows + 1] - starts
         fits = np.minimum(sizes, len(query)) >= self.threshold * np.maximum(sizes, len(query)) - 1e-9
-        rows, starts, sizes = rows[fits][:MOST], starts[fits][:MOST], sizes[fits][:MOST]
+        rows, starts, sizes = rows[fits], starts[fits], sizes[fits]
         if not len(rows):
             return rows, np.zeros(0)
         offsets = np.cumsum(sizes) - sizes

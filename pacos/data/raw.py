@@ -62,7 +62,7 @@ def open_raw(data: bytes, path: str, name: str) -> RawFile:
     if text[start] == "[":
         return RawFile("JSON", _array_rows(text, start + 1, path, name))
     if text[start] == "{":
-        rows = _whole_object(text, path, name)
+        rows = None if suffix == ".jsonl" else _whole_object(text, path, name)
         return RawFile("JSON", iter(rows)) if rows is not None else RawFile("JSONL", _line_rows(text, path, name))
     raise DataError(f"{path}: starts with {text[start : start + 20]!r}; give JSON, JSONL, CSV, TSV or Parquet")
 

@@ -104,19 +104,16 @@ def _families(examples: Sequence[Example]) -> dict[str, set[str]]:
 
 
 def draw_sides(groups: Mapping[str, Sequence[str]], shares: Mapping[Side, float], seed: int) -> dict[str, Side]:
-    """{leader: side}. Each held-out side gets at least one group while others are left to train on."""
+    """{leader: side}. However few the groups, one is for training, and then each held-out side has one."""
     total = sum(len(members) for members in groups.values())
-    place = {leader: _place(seed, leader) for leader in groups}
-    sides: dict[str, Side] = dict.fromkeys(groups, "train")
+    ordered = sorted(groups, key=lambda leader: (_place(seed, leader), leader))
+    sides: dict[str, Side] = dict.fromkeys(ordered, "train")
     low = 0.0
     for side, share in shares.items():
-        small = [
-            leader for leader in groups if sides[leader] == "train" and len(groups[leader]) <= max(1, share * total)
-        ]
-        chosen = [leader for leader in small if low <= place[leader] < low + share]
-        if not chosen and share > 0 and small and list(sides.values()).count("train") > 1:
-            chosen = [min(small, key=lambda leader: (place[leader], leader))]
-        sides.update(dict.fromkeys(chosen, side))
+        most = max(1, share * total)
+        free = [leader for leader in ordered[:-1] if sides[leader] == "train" and len(groups[leader]) <= most]
+        chosen = [leader for leader in free if low <= _place(seed, leader) < low + share]
+        sides.update(dict.fromkeys(chosen or (free[:1] if share else []), side))
         low += share
     return sides
 
