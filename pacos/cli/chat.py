@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pacos.cli.eval import chosen
 from pacos.cli.show import note, say
-from pacos.errors import UsageError, UserError, did_you_mean
+from pacos.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
     from pacos.inference import ChatSession
@@ -52,7 +53,7 @@ def chat(
     from pacos.inference import ChatSession, Engine, Sampling
 
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
-    name, network, renderer, as_chosen = open_model(_one(run, adapter_path), base)
+    name, network, renderer, as_chosen = open_model(chosen(run, adapter_path), base)
     with as_chosen:
         session = ChatSession(Engine(network, renderer.stop_ids, slots=1), renderer, sampling, system)
         talk(session, name)
@@ -62,8 +63,9 @@ def open_model(run: str | None, base: bool) -> tuple[str, Any, Any, AbstractCont
     """Name, network and renderer of a run, and the context in which the network is the model asked for."""
     from pacos.cli.session import find_run, load_base, open_base, open_run
     from pacos.models import Network
+    from pacos.training.record import FILE
 
-    if base and run is not None and not find_run(run).is_dir():
+    if base and run is not None and not (find_run(run) / FILE).is_file():
         opened = open_base(run)
         return opened.name, opened.network, opened.renderer, nullcontext()
     opened = open_run(run)
@@ -73,13 +75,6 @@ def open_model(run: str | None, base: bool) -> tuple[str, Any, Any, AbstractCont
     if opened.adapter is None:
         return name, Network(load_base(opened.record).model), opened.renderer, nullcontext()
     return name, opened.network, opened.renderer, opened.base()
-
-
-def _one(run: str | None, adapter_path: str | None) -> str | None:
-    """The one of the two spellings that was given. Raises UsageError for both."""
-    if run is not None and adapter_path is not None and run != adapter_path:
-        raise UsageError(f"two runs given: '{run}' and --adapter-path '{adapter_path}'; give one")
-    return run if run is not None else adapter_path
 
 
 def talk(session: ChatSession, name: str) -> None:
@@ -123,7 +118,7 @@ def converse(session: ChatSession, lines: Iterator[str], live: bool) -> None:
             command(session, text)
         elif text:
             try:
-                answer(session, text)
+                answer(session, text, live)
             except UserError as error:
                 if not live:
                     raise
@@ -154,8 +149,8 @@ def _system(session: ChatSession, text: str) -> str:
     return f"system message: {text}" if text else "system message: the template's own"
 
 
-def answer(session: ChatSession, text: str) -> None:
-    """Print the answer as it is written. Ctrl-C stops it; what was written stays in the conversation."""
+def answer(session: ChatSession, text: str, live: bool) -> None:
+    """Print the answer as it is written. On a terminal Ctrl-C stops it; what was written stays in the conversation."""
     before = session.turns_left_out
     pieces = session.send(text)
     if session.turns_left_out and not before:
@@ -165,6 +160,8 @@ def answer(session: ChatSession, text: str) -> None:
             sys.stdout.write(UNSAFE.sub("", piece))
             sys.stdout.flush()
     except KeyboardInterrupt:
+        if not live:
+            raise
         note("\nstopped")
     finally:
         pieces.close()
