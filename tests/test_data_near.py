@@ -136,12 +136,12 @@ def test_nothing_is_near_nothing() -> None:
 
 def test_shared_boilerplate_costs_bounded_work() -> None:
     boilerplate = "you are given a task please read it with care and answer in one short sentence only here it is"
-    texts = [f"{boilerplate} {' '.join(str(12 * n + m) for m in range(12))}" for n in range(1500)]
+    texts = [f"{boilerplate} {' '.join(str(12 * n + m) for m in range(12))}" for n in range(900)]
     most_alike = jaccard(texts[0], texts[1])
     index = NearIndex(sketch(texts), most_alike + 0.01)
     assert max(len(index.candidates(shared)) for shared in index.shared(sketch(texts))) <= MOST + 20
-    assert near_duplicate_groups(texts, most_alike + 0.01) == list(range(1500))
-    assert near_duplicate_groups(texts, most_alike) == [0] * 1500
+    assert near_duplicate_groups(texts, most_alike + 0.01) == list(range(900))
+    assert near_duplicate_groups(texts, most_alike) == [0] * 900
 
 
 def test_sketches_do_not_depend_on_the_texts_beside_them() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -223,7 +224,9 @@ def test_a_file_that_may_not_be_read_is_one_line(tmp_path: Path) -> None:
 
 @needs_alpaca
 def test_alpaca_reads_whole_with_its_28_blank_outputs_named() -> None:
+    started = time.process_time()
     data = load_examples(ALPACA)
+    assert time.process_time() - started < 3
     assert (len(data.examples), len(data.left_out), data.problems) == (51_974, 28, [])
     assert data.left_out[0] == f"{ALPACA}:1422 (row 285): the output is blank, so there is nothing to learn"
     first = load_examples(ALPACA, limit=2000)

@@ -106,13 +106,14 @@ def _families(examples: Sequence[Example]) -> dict[str, set[str]]:
 def draw_sides(groups: Mapping[str, Sequence[str]], shares: Mapping[Side, float], seed: int) -> dict[str, Side]:
     """{leader: side}. However few the groups, one is for training, and then each held-out side has one."""
     total = sum(len(members) for members in groups.values())
-    ordered = sorted(groups, key=lambda leader: (_place(seed, leader), leader))
+    place = {leader: _place(seed, leader) for leader in groups}
+    ordered = sorted(groups, key=lambda leader: (place[leader], leader))
     sides: dict[str, Side] = dict.fromkeys(ordered, "train")
     low = 0.0
     for side, share in shares.items():
         most = max(1, share * total)
         free = [leader for leader in ordered[:-1] if sides[leader] == "train" and len(groups[leader]) <= most]
-        chosen = [leader for leader in free if low <= _place(seed, leader) < low + share]
+        chosen = [leader for leader in free if low <= place[leader] < low + share]
         sides.update(dict.fromkeys(chosen or (free[:1] if share else []), side))
         low += share
     return sides
