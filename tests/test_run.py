@@ -222,7 +222,9 @@ def test_a_split_is_made_once_and_reused(cli: Cli, tiny_run: list[str], tmp_path
 def test_too_many_cut_rows_are_an_error_that_names_them(cli: Cli, tiny_run: list[str]) -> None:
     code, _, err = cli(*tiny_run, "--set=train.max_length=48", "--set=prompt.template=plain", "--dry-run")
     assert code == 3
-    assert "cannot be trained on; raise train.max_length" in err
+    assert "rows (100.0%) are longer than train.max_length=48" in err
+    assert "raise train.max_length, or allow it with --set data.max_cut_share=1.00" in err
+    assert "rows.jsonl:1 (" in err
 
 
 def test_full_fine_tuning_saves_a_model_that_evaluates_against_its_base(

@@ -115,7 +115,7 @@ def summary(prepared: Prepared) -> str:
     rows, held = prepared.train, len(prepared.test)
     return (
         f"{len(rows.rendered):,} rows to train on ({tokens(rows.num_tokens)} tokens, {tokens(rows.num_targets)} of them carry loss), "
-        f"{len(prepared.validation.rendered)} to watch, {held} held out; {prepared.steps} steps; split: {prepared.split_file}"
+        f"{len(prepared.watched)} to watch, {held} held out; {prepared.steps} steps; split: {prepared.split_file}"
     )
 
 

@@ -18,10 +18,8 @@ from pacos.data import Example, LoadedData, Split, divide, ensure_split, load_ex
 from pacos.errors import DataError
 from pacos.prompts import Rendered, Renderer
 from pacos.recipes import Recipe
+from pacos.training.lengths import within_length
 from pacos.training.packing import num_targets, steps_per_epoch
-
-NAMED = 5
-"""Rows named in a message before it says how many more there are."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +57,11 @@ class Prepared:
     notes: list[str]
 
     @property
+    def watched(self) -> list[Rendered]:
+        """The validation rows that are looked at while training."""
+        return self.validation.rendered[: self.recipe.train.eval_rows]
+
+    @property
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
         options = self.recipe.train
@@ -70,7 +73,7 @@ class Prepared:
     def rows_sha256(self) -> str:
         """Names the exact ids that are trained on, in order: a run resumes on these or not at all."""
         digest = hashlib.sha256()
-        for row in [*self.train.rendered, *self.validation.rendered]:
+        for row in [*self.train.rendered, *self.watched]:
             digest.update(np.asarray(row.ids, dtype=np.int64).tobytes())
             digest.update(np.asarray(row.loss_mask, dtype=np.bool_).tobytes() + b"|")
         return digest.hexdigest()
@@ -87,11 +90,11 @@ def prepare_rows(recipe: Recipe, renderer: Renderer, workspace: Path, tell: Call
     if not sides["train"]:
         raise DataError(f"{options.path}: no row is left to train on ({len(data.examples)} read)")
     tell("tokenizing")
-    chosen = sides["validation"][: recipe.train.eval_rows]
-    train = render(sides["train"], renderer, recipe)
-    validation = render(chosen, renderer, recipe)
-    notes = [*data.problems, *data.left_out, *split.notes, *check_cut(train, recipe)]
-    return Prepared(recipe, data, split, split_file, renderer, train, validation, sides["test"], notes)
+    train, long_train = render(sides["train"], renderer, recipe)
+    validation, _ = render(sides["validation"], renderer, recipe)
+    test, long_test = render(sides["test"], renderer, recipe)
+    notes = [*data.problems, *data.left_out, *split.notes, *long_train, *(f"test: {line}" for line in long_test)]
+    return Prepared(recipe, data, split, split_file, renderer, train, validation, test.examples, notes)
 
 
 def find_split(recipe: Recipe, data: LoadedData, workspace: Path) -> tuple[Split, Path]:
@@ -111,52 +114,8 @@ def find_split(recipe: Recipe, data: LoadedData, workspace: Path) -> tuple[Split
     return ensure_split(path, data.examples, **settings), path
 
 
-def render(examples: Sequence[Example], renderer: Renderer, recipe: Recipe) -> Rows:
-    """Raises DataError with every row that cannot be trained on: no room for an answer, or no token that carries loss."""
-    rows = Rows(list(examples), renderer.render_examples(examples, recipe.train.max_length))
-    wrong = [
-        line
-        for e, r in zip(rows.examples, rows.rendered, strict=True)
-        if (line := unfit(e, r, recipe.train.max_length))
-    ]
-    if wrong:
-        raise DataError(
-            f"{recipe.data.path}: {len(wrong)} rows cannot be trained on; raise train.max_length, or leave them out",
-            some(wrong),
-        )
-    return rows
-
-
-def unfit(example: Example, row: Rendered, max_length: int) -> str:
-    """Why a row cannot be trained on; empty where it can."""
-    place = f"{example.source or 'row'} ({example.id})"
-    if not row.fits:
-        return f"{place}: the prompt alone leaves no room for an answer in {max_length} tokens ({len(row.ids)} in all)"
-    return "" if num_targets(row) else f"{place}: no token of it carries loss"
-
-
-def some(lines: Sequence[str]) -> list[str]:
-    """The first few, and how many more there are."""
-    more = [f"and {len(lines) - NAMED} more"] if len(lines) > NAMED else []
-    return [*lines[:NAMED], *more]
-
-
-def check_cut(rows: Rows, recipe: Recipe) -> list[str]:
-    """A line on the rows whose answers were cut. Raises DataError where they are more than the recipe allows."""
-    if not rows.num_cut:
-        return []
-    cut = [(e, r) for e, r in zip(rows.examples, rows.rendered, strict=True) if r.cut]
-    share = len(cut) / len(rows.rendered)
-    tokens = sum(r.cut for _, r in cut)
-    message = (
-        f"{len(cut)} of {len(rows.rendered)} rows ({share:.1%}) are longer than train.max_length={recipe.train.max_length}; "
-        f"{tokens} response tokens are cut from their ends, the stop token kept"
-    )
-    named = [f"{e.source or e.id}: {r.cut} tokens cut" for e, r in cut]
-    if share > recipe.data.max_cut_share:
-        raise DataError(
-            f"{message}.\n  More than data.max_cut_share={recipe.data.max_cut_share:.1%} allows: raise train.max_length, "
-            f"or allow it with --set data.max_cut_share={share + 0.005:.2f}",
-            some(named),
-        )
-    return [f"{message}: {', '.join(some([e.source or e.id for e, _ in cut]))}"]
+def render(examples: Sequence[Example], renderer: Renderer, recipe: Recipe) -> tuple[Rows, list[str]]:
+    """The rows as the model sees them, and notes on those that are too long."""
+    rendered = renderer.render_examples(examples, recipe.train.max_length)
+    kept, notes = within_length(list(zip(examples, rendered, strict=True)), recipe)
+    return Rows([example for example, _ in kept], [row for _, row in kept]), notes

@@ -208,7 +208,7 @@ def pace_of(prepared: Prepared) -> Pace:
 def train_to_end(prepared: Prepared, trainee: Trainee, work: Path, start: Position, log: Log, told: Told) -> Position:
     """The loop, with checkpoints; a checkpoint more where it ends early."""
     pace, options = pace_of(prepared), prepared.recipe.train
-    rows, validation = prepared.train.rendered, prepared.validation.rendered
+    rows, validation = prepared.train.rendered, prepared.watched
     saved: set[int] = set()
 
     def save(position: Position) -> None:
@@ -321,7 +321,7 @@ def data_identity(prepared: Prepared, split_sha256: str) -> DataIdentity:
         sha256=data.sha256,
         split_sha256=split_sha256,
         num_train=len(prepared.train.rendered),
-        num_validation=len(prepared.validation.rendered),
+        num_validation=len(prepared.validation.examples),
         num_test=len(prepared.test),
         num_left_out=len(data.left_out) + len(data.problems),
         num_cut=prepared.train.num_cut,

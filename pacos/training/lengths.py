@@ -1,0 +1,71 @@
+"""Rows that are longer than train.max_length: counted, named, and an error where they are too many.
+
+An answer that does not fit is cut at its end, its stop token kept. A prompt that leaves no room for an answer takes its row
+out. Both count as over-length; above data.max_cut_share of all rows they are an error, since what a model learns from cut
+answers is to stop early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pacos.data import Example
+from pacos.errors import DataError
+from pacos.prompts import Rendered
+from pacos.recipes import Recipe
+from pacos.training.packing import num_targets
+
+NAMED = 5
+"""Rows named in a message before it says how many more there are."""
+
+Row = tuple[Example, Rendered]
+
+
+def within_length(rows: Sequence[Row], recipe: Recipe) -> tuple[list[Row], list[str]]:
+    """The rows that have room for an answer, and notes on the others. Raises DataError where too many are over-length,
+    or where a row has no token that carries loss."""
+    mute = [
+        f"{place(example)}: no token of it carries loss" for example, row in rows if row.fits and not num_targets(row)
+    ]
+    if mute:
+        raise DataError(
+            f"{recipe.data.path}: {len(mute)} rows have nothing to learn from; give them an answer, or leave them out",
+            some(mute),
+        )
+    over = [f"{place(example)}: {_what(row)}" for example, row in rows if row.cut or not row.fits]
+    if not over:
+        return list(rows), []
+    message = _count(rows, over, recipe.train.max_length)
+    share, allowed = len(over) / len(rows), recipe.data.max_cut_share
+    if share > allowed:
+        raise DataError(
+            f"{message}.\n  More than data.max_cut_share={allowed:g} allows: raise train.max_length, "
+            f"or allow it with --set data.max_cut_share={share + 0.005:.2f}",
+            some(over),
+        )
+    return [(example, row) for example, row in rows if row.fits], [f"{message}: {'; '.join(some(over))}"]
+
+
+def _what(row: Rendered) -> str:
+    if not row.fits:
+        return f"left out, its prompt leaves no room for an answer ({len(row.ids)} tokens in all)"
+    return f"{row.cut} tokens cut"
+
+
+def _count(rows: Sequence[Row], over: Sequence[str], max_length: int) -> str:
+    cut = sum(row.cut for _, row in rows)
+    return (
+        f"{len(over)} of {len(rows)} rows ({len(over) / len(rows):.1%}) are longer than train.max_length={max_length}; "
+        f"{cut} tokens are cut from the ends of their answers, the stop token kept"
+    )
+
+
+def place(example: Example) -> str:
+    """Where a row is from, and its id."""
+    return f"{example.source or 'row'} ({example.id})"
+
+
+def some(lines: Sequence[str]) -> list[str]:
+    """The first few, and how many more there are."""
+    more = [f"and {len(lines) - NAMED} more"] if len(lines) > NAMED else []
+    return [*lines[:NAMED], *more]
