@@ -16,7 +16,8 @@ from tiny import FAMILIES, tiny_model, tiny_tokenizer
 from pacos.errors import DataError, UsageError, UserError
 from pacos.models.gguf_head import read_head
 from pacos.models.identity import weight_files, weights_sha256
-from pacos.models.load import has_native_bf16, load_model, load_shape, load_tokenizer, pick_device, pick_dtype, resolve
+from pacos.models.load import has_native_bf16, load_model, load_shape, load_tokenizer, pick_device, pick_dtype
+from pacos.models.source import resolve
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data" / "tokenizers"
 IDS = torch.tensor([[1, 40, 7, 99, 250, 31, 8, 2]])
