@@ -26,14 +26,17 @@ class UsageError(UserError):
 
 
 class DataError(UserError):
-    """Bad data. Holds every problem of a file, so that they can be mended in one go."""
+    """Bad data. Holds every problem of a file, so that they can be mended in one go; shows the first `SHOWN`."""
 
     exit_code = 3
+    SHOWN = 20
 
     def __init__(self, message: str, problems: Sequence[str] = ()):
         self.message = message
         self.problems = tuple(problems)
-        super().__init__("\n".join([message, *(f"  {problem}" for problem in self.problems)]))
+        shown = [f"  {problem}" for problem in self.problems[: self.SHOWN]]
+        more = len(self.problems) - self.SHOWN
+        super().__init__("\n".join([message, *shown, *([f"  and {more} more"] if more > 0 else [])]))
 
 
 class ResourceError(UserError):

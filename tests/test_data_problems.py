@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pacos.data import BadRows, load_examples
+from pacos.data import load_examples
 from pacos.errors import DataError, UsageError
 
 GOOD = {"instruction": "Add.", "input": "", "output": "5"}
@@ -52,7 +52,7 @@ def write(folder: Path, content: Any, name: str = "a.jsonl") -> Path:
 )
 def test_a_bad_row_is_named_with_line_and_remedy(tmp_path: Path, row: Any, problem: str) -> None:
     path = write(tmp_path, [GOOD, row, GOOD])
-    with pytest.raises(BadRows) as caught:
+    with pytest.raises(DataError) as caught:
         load_examples(path)
     assert caught.value.problems == (f"{path}:2: {problem}",)
     skipped = load_examples(path, skip_bad=True)
@@ -102,7 +102,7 @@ def turns(*roles: str) -> dict:
 )
 def test_a_bad_conversation_is_named_with_the_turn(tmp_path: Path, row: dict, problem: str) -> None:
     path = write(tmp_path, [turns("user", "assistant"), row])
-    with pytest.raises(BadRows) as caught:
+    with pytest.raises(DataError) as caught:
         load_examples(path)
     (found,) = caught.value.problems
     assert found.startswith(f"{path}:2: {problem}")
@@ -110,7 +110,7 @@ def test_a_bad_conversation_is_named_with_the_turn(tmp_path: Path, row: dict, pr
 
 def test_all_bad_rows_are_kept_and_the_first_twenty_shown(tmp_path: Path) -> None:
     path = write(tmp_path, [GOOD, *[{**GOOD, "output": n} for n in range(30)]])
-    with pytest.raises(BadRows) as caught:
+    with pytest.raises(DataError) as caught:
         load_examples(path)
     assert len(caught.value.problems) == 30
     assert str(caught.value).splitlines()[0] == (
@@ -130,7 +130,7 @@ def test_a_blank_output_is_left_out_and_named_not_an_error(tmp_path: Path) -> No
 
 def test_a_file_of_blank_outputs_alone_is_an_error(tmp_path: Path) -> None:
     path = write(tmp_path, [{**GOOD, "output": ""}])
-    with pytest.raises(BadRows, match="no row can be used") as caught:
+    with pytest.raises(DataError, match="no row can be used") as caught:
         load_examples(path)
     assert caught.value.problems == (f"{path}:1: the output is blank, so there is nothing to learn",)
 
@@ -138,7 +138,7 @@ def test_a_file_of_blank_outputs_alone_is_an_error(tmp_path: Path) -> None:
 def test_a_problem_within_the_limit_is_reported_and_one_beyond_is_not_looked_for(tmp_path: Path) -> None:
     path = write(tmp_path, [GOOD, GOOD, {**GOOD, "output": 1}, GOOD])
     assert len(load_examples(path, limit=2).examples) == 2
-    with pytest.raises(BadRows, match=r"1 of the 4 rows read"):
+    with pytest.raises(DataError, match=r"1 of the 4 rows read"):
         load_examples(path, limit=3)
 
 

@@ -119,32 +119,36 @@ class Side:
 
 
 def held_out(opened: OpenRun, data: str | None) -> list[Example]:
-    """Rows to evaluate on, none of which was trained on, exactly or nearly. Raises DataError that names those that were."""
+    """Rows to evaluate on, none of which was trained on, exactly or nearly.
+
+    Of the run's own test rows, near-copies of training rows are left out and counted (a split that the data declares may
+    have some); in rows given by hand they are a DataError that names them.
+    """
     from pacos.data import find_trained, load_examples, load_split
 
     assert opened.folder is not None
-    place = data or str(opened.folder / "test.jsonl")
-    if data is None and (opened.folder / "test.jsonl").stat().st_size == 0:
+    own = opened.folder / "test.jsonl"
+    if data is None and own.stat().st_size == 0:
         raise DataError(f"{opened.folder}: the run held out no test rows; give rows with --data")
-    loaded = load_examples(place)
+    loaded = load_examples(data or own)
     for text in loaded.left_out:
         note(text)
     trained = find_trained(load_split(opened.folder / "split.json"), loaded.examples)
-    if trained:
+    if trained and data is not None:
         raise DataError(
-            f"{place}: {len(trained)} of {len(loaded.examples)} rows were trained on, exactly or nearly; a score on them means nothing.\n"
-            "  Leave them out, or evaluate on the run's own test rows",
-            [trained_line(t, loaded.examples) for t in trained[:10]]
-            + ([f"and {len(trained) - 10} more"] if len(trained) > 10 else []),
+            f"{data}: {len(trained)} of {len(loaded.examples)} rows were trained on, exactly or nearly; "
+            "a score on them means nothing.\n  Leave them out, or evaluate on the run's own test rows",
+            [trained_line(found) for found in trained],
         )
-    return loaded.examples
+    if trained:
+        note(f"{len(trained)} of {len(loaded.examples)} test rows are nearly training rows; they are left out")
+    seen = {found.number for found in trained}
+    return [example for number, example in enumerate(loaded.examples) if number not in seen]
 
 
-def trained_line(found: Trained, examples: Sequence[Example]) -> str:
-    place = examples[found.number].source or found.id
-    return f"{place} is training row {found.train_id}" + (
-        f" but for {1 - found.similarity:.0%}" if found.similarity < 1 else ""
-    )
+def trained_line(found: Trained) -> str:
+    nearly = f", {found.similarity:.0%} the same" if found.similarity < 1 else ""
+    return f"row {found.number + 1} ({found.id}) is training row {found.train_id}{nearly}"
 
 
 def sample(examples: list[Example], limit: int, seed: int) -> list[Example]:

@@ -46,9 +46,11 @@ def train(
     if show_rows:
         from pacos.cli.rows import print_rows
 
-        return print_rows(prepared, show_rows)
+        print_rows(prepared, show_rows)
+        return
     if dry_run:
-        return print_plan(prepared, target, as_json)
+        print_plan(prepared, target, as_json)
+        return
     if not as_json:
         say(recipe_to_yaml(resolved).rstrip())
     record = train_run(prepared, target, resume)

@@ -11,7 +11,7 @@ from pacos.data.custody import (
     save_split,
     split_path,
 )
-from pacos.data.load import BadRows, LoadedData, load_examples
+from pacos.data.load import LoadedData, load_examples
 from pacos.data.near import NearIndex, near_duplicate_groups, near_matches
 from pacos.data.records import Example, Message, Role, content_hash, normalize
 from pacos.data.sides import SIDES, Side
@@ -20,7 +20,6 @@ from pacos.data.writers import write_examples, write_whole
 
 __all__ = [
     "SIDES",
-    "BadRows",
     "Example",
     "LoadedData",
     "Message",

@@ -28,7 +28,6 @@ from pacos.data.writers import write_whole
 from pacos.errors import DataError, UsageError
 
 VERSION = 1
-SHOWN = 10
 SETTINGS = ("seed", "validation_share", "test_share", "near_threshold")
 
 
@@ -141,11 +140,10 @@ def _known(sides: Mapping[str, Side], examples: Sequence[Example], place: str) -
     ids = [example.id for example in examples]
     strange = [f"{e.source or 'row'} ({row})" for e, row in zip(examples, ids, strict=True) if row not in sides]
     if strange:
-        more = [f"and {len(strange) - SHOWN} more"] if len(strange) > SHOWN else []
         raise DataError(
             f"{place}: {len(strange)} of {len(ids)} rows are on no side: the data changed since the split was made; "
             "restore the data, or remove the split file and train anew, or evaluate them as a dataset of their own",
-            [*strange[:SHOWN], *more],
+            strange,
         )
     return ids
 

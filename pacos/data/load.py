@@ -14,7 +14,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -29,18 +29,8 @@ from pacos.data.sides import Side, side_of_file
 from pacos.errors import DataError, UsageError
 
 STARTER = "starter"
-SHOWN = 20
 LOOKED_AT = 200
 """Rows that the layout of a file is told from."""
-
-
-class BadRows(DataError):
-    """Rows that do not validate. Shows the first of them; `problems` holds all."""
-
-    def __init__(self, message: str, problems: Sequence[str]):
-        more = len(problems) - SHOWN
-        super().__init__(message, [*problems[:SHOWN], *([f"and {more} more"] if more > 0 else [])])
-        self.problems = tuple(problems)
 
 
 @dataclass(frozen=True)
@@ -70,7 +60,7 @@ def load_examples(path: str | Path, *, limit: int | None = None, skip_bad: bool 
 
     With `limit`, reading stops at the limit-th sound row, and problems after it are not seen. A folder whose files are
     named after sides (train.jsonl, test.jsonl) declares the split of its rows. Raises UsageError where there is nothing
-    by that name, BadRows for malformed rows (unless `skip_bad`), DataError for files that cannot be read.
+    by that name, DataError for malformed rows (unless `skip_bad`) and for files that cannot be read.
     """
     reading = _Reading(limit)
     files = find_files(str(path))
@@ -78,13 +68,13 @@ def load_examples(path: str | Path, *, limit: int | None = None, skip_bad: bool 
     for file, side in zip(files, declared, strict=True):
         reading.add(file, side if all(declared) and len(set(declared)) > 1 else None)
     if reading.problems and not skip_bad:
-        raise BadRows(
+        raise DataError(
             f"{path}: {len(reading.problems)} of the {reading.seen} rows read cannot be used; mend them, "
             "or leave them out with --set data.skip_bad_rows=true",
             reading.problems,
         )
     if not reading.examples:
-        raise BadRows(f"{path}: no row can be used", [*reading.problems, *reading.left_out])
+        raise DataError(f"{path}: no row can be used", [*reading.problems, *reading.left_out])
     return reading.result(str(path))
 
 

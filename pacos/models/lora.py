@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -180,7 +181,7 @@ def resolve(model: nn.Module, targets: Sequence[str]) -> dict[str, list[Part]]:
         raise UsageError("\n".join(missing))
     for name, parts in found.items():
         parts.sort(key=lambda part: part.start)
-        if any(a.stop > b.start for a, b in zip(parts, parts[1:], strict=False)):
+        if any(a.stop > b.start for a, b in pairwise(parts)):
             raise UsageError(
                 f"lora.targets: {', '.join(p.target for p in parts)} name the same rows of {name}; give either"
             )

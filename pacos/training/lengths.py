@@ -30,7 +30,7 @@ def within_length(rows: Sequence[Row], recipe: Recipe) -> tuple[list[Row], list[
     if mute:
         raise DataError(
             f"{recipe.data.path}: {len(mute)} rows have nothing to learn from; give them an answer, or leave them out",
-            some(mute),
+            mute,
         )
     over = [f"{place(example)}: {_what(row)}" for example, row in rows if row.cut or not row.fits]
     if not over:
@@ -41,7 +41,7 @@ def within_length(rows: Sequence[Row], recipe: Recipe) -> tuple[list[Row], list[
         raise DataError(
             f"{message}.\n  More than data.max_cut_share={allowed:g} allows: raise train.max_length, "
             f"or allow it with --set data.max_cut_share={share + 0.005:.2f}",
-            some(over),
+            over,
         )
     return [(example, row) for example, row in rows if row.fits], [f"{message}: {'; '.join(some(over))}"]
 

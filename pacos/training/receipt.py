@@ -66,8 +66,8 @@ def _save_full(loaded: LoadedModel, folder: Path, prompts: Sequence[Sequence[int
     from transformers import AutoModelForCausalLM
 
     loaded.model.save_pretrained(folder)
-    again = AutoModelForCausalLM.from_pretrained(folder, dtype=loaded.compute_dtype).to(loaded.device).eval()
-    return probe_logits(Network(again), prompts)
+    again: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=loaded.compute_dtype)
+    return probe_logits(Network(again.to(loaded.device).eval()), prompts)
 
 
 @torch.no_grad()
