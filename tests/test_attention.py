@@ -8,11 +8,15 @@ import pytest
 import torch
 
 from pacos.models import Network, Packed
+from pacos.models.packs import Pack, build_pack
 from pacos.prompts import Rendered
-from pacos.training.packing import build_pack
-from pacos.training.train import hidden_of
 from tests.rows import random_rows
 from tests.tiny import FAMILIES, tiny_model
+
+
+def hidden_of(network: Network, pack: Pack) -> torch.Tensor:
+    """Last hidden states of a whole pack, (T, C)."""
+    return network.hidden(pack.ids[None], pack.layout.positions()[None], pack.layout)[0]
 
 
 def reference_hidden(model: torch.nn.Module, row: Rendered) -> torch.Tensor:

@@ -14,8 +14,7 @@ from safetensors.torch import load_file, save_file
 from pacos.errors import DataError, UsageError
 from pacos.models import LoraSpec, Network, attach, load_adapter, save_adapter, unwrap
 from pacos.models.lora import Adapter, LoraLinear
-from pacos.training.packing import build_pack
-from pacos.training.train import hidden_of
+from pacos.models.packs import build_pack
 from tests.rows import random_rows
 from tests.tiny import FAMILIES, tiny_model
 
@@ -36,7 +35,7 @@ def with_adapter(model: torch.nn.Module, targets: tuple[str, ...] = ATTENTION, a
 def logits(model: torch.nn.Module) -> torch.Tensor:
     with torch.no_grad():
         network = Network(model)
-        return network.logits(hidden_of(network, build_pack(random_rows(2))))
+        return network.logits(build_pack(random_rows(2)).hidden(network))
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -5,23 +5,15 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pacos.models.packs import build_pack, first_fit, make_packs
 from pacos.prompts import Rendered
-from pacos.training.packing import (
-    batch_of_step,
-    build_pack,
-    epoch_order,
-    group_rows,
-    longest_batch,
-    make_packs,
-    shared_prefix,
-    steps_per_epoch,
-)
+from pacos.training.batches import batch_of_step, epoch_order, longest_batch, steps_per_epoch
 from tests.rows import random_rows
 
 
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 80))
 def test_every_row_is_in_exactly_one_pack_and_only_a_long_row_overflows(lengths: list[int], room: int) -> None:
-    groups = group_rows(lengths, room)
+    groups = first_fit(lengths, room)
     assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
     assert all(sum(lengths[i] for i in group) <= room or len(group) == 1 for group in groups)
 
@@ -40,14 +32,19 @@ def test_a_pack_holds_the_shared_prefix_once_and_the_targets_of_each_row() -> No
     pack = build_pack([a, b])
     assert pack.layout.prefix == 4
     assert pack.ids.tolist() == [7, 8, 9, 10, 11, 20, 2, 12, 13, 30, 31, 2]
-    assert pack.positions.tolist() == [0, 1, 2, 3, 4, 5, 6, 4, 5, 6, 7, 8]
+    assert pack.layout.positions().tolist() == [0, 1, 2, 3, 4, 5, 6, 4, 5, 6, 7, 8]
     assert pack.sources.tolist() == [4, 5, 8, 9, 10]
     assert pack.targets.tolist() == [20, 2, 30, 31, 2]
 
 
-def test_the_prefix_ends_before_the_token_that_predicts_a_first_target() -> None:
+def test_rows_that_share_targets_count_them_once_each() -> None:
     row = Rendered((3, 4, 5, 6, 7, 8, 2), (False,) * 5 + (True, True))
-    assert shared_prefix([row, row]) == 4
+    pack = build_pack([row, row])
+    assert pack.layout.prefix == 6
+    assert pack.ids.tolist() == [3, 4, 5, 6, 7, 8, 2, 2]
+    assert pack.sources.tolist() == [4, 5, 4, 5]
+    assert pack.targets.tolist() == [8, 2, 8, 2]
+    assert pack.counts == (2, 2)
 
 
 def test_the_first_token_of_a_row_is_no_target() -> None:

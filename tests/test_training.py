@@ -11,10 +11,10 @@ import torch
 
 from pacos.models import LoraSpec, Network, attach
 from pacos.models.lora import Adapter
+from pacos.models.packs import make_packs
 from pacos.prompts import Rendered
 from pacos.training.checkpoint import Position
 from pacos.training.optimizer import Masters, make_optimizer
-from pacos.training.packing import make_packs
 from pacos.training.schedule import learning_rate
 from pacos.training.train import DivergedError, Hooks, Pace, accumulate, evaluate, judge, rehearse, train
 from tests.rows import random_rows
@@ -119,7 +119,7 @@ def test_a_shared_prefix_changes_no_gradient(family: str, monkeypatch: pytest.Mo
     loss = accumulate(network, shared)
     expected = gradients(masters)
     masters.zero_grad()
-    monkeypatch.setattr("pacos.training.packing.SHORTEST_PREFIX", 10_000)
+    monkeypatch.setattr("pacos.models.packs.SHORTEST_PREFIX", 10_000)
     apart = make_packs(rows, 10_000)
     assert apart[0].layout.prefix == 0
     assert accumulate(network, apart) == pytest.approx(loss, rel=1e-6)
@@ -263,8 +263,8 @@ def tiny_loss(network: Network, rows: list[Rendered]) -> torch.Tensor:
     summed, count = torch.zeros(()), 0
     for row in rows:
         (pack,) = make_packs([row], 10_000)
-        logits = network.logits(network.hidden(pack.ids[None], pack.positions[None], pack.layout)[0])
-        summed += torch.nn.functional.cross_entropy(logits[pack.sources], pack.targets, reduction="sum")
+        logits = network.logits(pack.hidden(network))
+        summed += torch.nn.functional.cross_entropy(logits, pack.targets, reduction="sum")
         count += pack.num_targets
     return summed / count
 

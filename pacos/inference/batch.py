@@ -14,9 +14,9 @@ from typing import Literal
 import torch
 
 from pacos.inference.cache import Decode, KVCache, Prefill
-from pacos.inference.packs import first_fit, join, shared_prefix
 from pacos.inference.sampling import Sampler, choose
 from pacos.models.network import Network
+from pacos.models.packs import first_fit, join, shared_prefix
 
 FinishReason = Literal["stop", "length"]
 

@@ -20,11 +20,10 @@ import torch
 from pacos.errors import UsageError
 from pacos.inference.batch import Batch, Completion, Row
 from pacos.inference.cache import KVCache
-from pacos.inference.packs import first_fit, join, shared_prefix
 from pacos.inference.sampling import Sampler, Sampling
-from pacos.models.attention import Packed
 from pacos.models.loss import token_nll
 from pacos.models.network import Network
+from pacos.models.packs import build_pack, first_fit
 
 if TYPE_CHECKING:
     from pacos.prompts import Rendered
@@ -102,26 +101,12 @@ class Engine:
 
     def _score(self, rows: Sequence[Rendered]) -> list[Score]:
         """One forward pass over a pack; the head only where a target is predicted."""
-        prefix = shared_prefix([row.ids for row in rows])
-        ids, shifts = join([row.ids for row in rows], prefix)
-        layout = Packed([len(row.ids) - prefix for row in rows], prefix)
-        wanted = [[at for at in range(1, len(row.ids)) if row.loss_mask[at]] for row in rows]
-        # the token before place `at` lies in the prefix, or in the row's own part behind it
-        sources = [
-            at - 1 + (shift if at > prefix else 0)
-            for shift, places in zip(shifts, wanted, strict=True)
-            for at in places
-        ]
-        targets = [row.ids[at] for row, places in zip(rows, wanted, strict=True) for at in places]
         device = self.network.device
-        hidden = self.network.hidden(torch.tensor([ids], device=device), layout.positions()[None].to(device), layout)
+        pack = build_pack(rows)
         nll = token_nll(
-            hidden[0, torch.tensor(sources, dtype=torch.long, device=device)],
-            self.network.head.weight,
-            torch.tensor(targets, dtype=torch.long, device=device),
-            self.network.softcap,
+            pack.hidden(self.network), self.network.head.weight, pack.targets.to(device), self.network.softcap
         )
-        pieces = nll.double().cpu().split([len(places) for places in wanted])
+        pieces = nll.double().cpu().split(list(pack.counts))
         return [Score(float(piece.sum()), len(piece)) for piece in pieces]
 
     def _rows(self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling]) -> list[Row]:

@@ -13,7 +13,7 @@ from pacos.data import Example
 from pacos.errors import DataError
 from pacos.prompts import Rendered
 from pacos.recipes import Recipe
-from pacos.training.packing import num_targets
+from pacos.training.batches import num_targets
 
 NAMED = 5
 """Rows named in a message before it says how many more there are."""

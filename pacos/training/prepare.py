@@ -18,8 +18,8 @@ from pacos.data import Example, LoadedData, Split, divide, ensure_split, load_ex
 from pacos.errors import DataError
 from pacos.prompts import Rendered, Renderer
 from pacos.recipes import Recipe
+from pacos.training.batches import num_targets, steps_per_epoch
 from pacos.training.lengths import within_length
-from pacos.training.packing import num_targets, steps_per_epoch
 
 
 @dataclass(frozen=True)

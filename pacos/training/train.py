@@ -19,10 +19,11 @@ from torch import Tensor
 from pacos.errors import ResourceError, UserError
 from pacos.models.loss import linear_cross_entropy
 from pacos.models.network import Network
+from pacos.models.packs import Pack, make_packs
 from pacos.prompts import Rendered
+from pacos.training.batches import batch_of_step, longest_batch
 from pacos.training.checkpoint import Position, rng_state, set_rng_state
 from pacos.training.optimizer import Masters, set_learning_rate
-from pacos.training.packing import Pack, batch_of_step, longest_batch, make_packs
 
 Loss = Callable[[Network, Pack], Tensor]
 
@@ -70,14 +71,9 @@ class Hooks:
 
 def masked_cross_entropy(network: Network, pack: Pack) -> Tensor:
     """Summed negative log-likelihood of the pack's targets, in nats. The head runs on the positions that predict one."""
-    hidden = hidden_of(network, pack)[pack.sources.to(network.device)]
-    return linear_cross_entropy(hidden, network.head.weight, pack.targets.to(network.device), network.softcap)
-
-
-def hidden_of(network: Network, pack: Pack) -> Tensor:
-    """Last hidden states of a pack, (T, C)."""
-    ids, positions = pack.ids.to(network.device), pack.positions.to(network.device)
-    return network.hidden(ids[None], positions[None], pack.layout)[0]
+    return linear_cross_entropy(
+        pack.hidden(network), network.head.weight, pack.targets.to(network.device), network.softcap
+    )
 
 
 def train(
