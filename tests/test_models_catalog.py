@@ -244,7 +244,7 @@ def test_models_lists_and_fetches(entry: Entry) -> None:
 
 
 def test_progress_says_each_stage_once_and_a_download_by_quarters(capsys: pytest.CaptureFixture[str]) -> None:
-    told = cli.Told()
+    told = cli.FetchLines()
     for done in range(0, 101, 5):
         told("downloading", done << 20, 100 << 20)
     told("dequantizing", 0, 0)

@@ -98,5 +98,4 @@ def _fail(message: str, code: int) -> int:
 def quieten() -> None:
     """Progress bars and advice of the libraries below are not for the reader of a verb's output."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

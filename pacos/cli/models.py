@@ -45,7 +45,7 @@ def fetch(
     as_json: AsJson = False,
 ) -> None:
     """Download a model, check it, and keep it ready in the cache; one that is there and whole is left as it is."""
-    catalog.fetch(name, Told())
+    catalog.fetch(name, FetchLines())
     row = describe(catalog.find_entry(name))
     if as_json:
         print(json.dumps(row))
@@ -53,7 +53,7 @@ def fetch(
         out().print(f"{name} is ready in {row['folder']} ({size(row['bytes'])})", markup=False)
 
 
-class Told:
+class FetchLines:
     """Progress as a few plain lines: each stage once, a download at each quarter."""
 
     def __init__(self) -> None:

@@ -62,11 +62,12 @@ def train(
 
 def prepare_run(recipe: Recipe) -> Prepared:
     """Rows and renderer of a recipe, every note on left-out or cut rows printed."""
+    from pacos.cli.models import FetchLines
     from pacos.models import load_tokenizer
     from pacos.prompts import Renderer
     from pacos.training import prepare_rows
 
-    tokenizer = load_tokenizer(recipe.model.base, recipe.model.revision)
+    tokenizer = load_tokenizer(recipe.model.base, recipe.model.revision, progress=FetchLines())
     renderer = Renderer(tokenizer, recipe.prompt.template, recipe.prompt.system)
     prepared = prepare_rows(recipe, renderer, Path.cwd(), say)
     for text in prepared.notes[:10]:
@@ -79,6 +80,7 @@ def prepare_run(recipe: Recipe) -> Prepared:
 def train_run(prepared: Prepared, folder: Path, resume: bool) -> RunRecord:
     """Load the model and train it, with a bar. Ends the process with 130 or 143 where a signal asked for it."""
     from pacos.cli.interrupt import interruptible
+    from pacos.cli.models import FetchLines
     from pacos.models import load_model
     from pacos.training import Told, run_training
 
@@ -91,6 +93,7 @@ def train_run(prepared: Prepared, folder: Path, resume: bool) -> RunRecord:
         device=recipe.model.device,
         quantization="nf4" if recipe.method == "qlora" else "none",
         double_quant=recipe.model.double_quant,
+        progress=FetchLines(),
     )
     say(summary(prepared))
     with interruptible() as asked, bar("training") as shown:

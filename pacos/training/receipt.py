@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pacos.errors import GateError
 from pacos.models import Adapter, LoadedModel, Network, Packed, load_adapter, save_adapter, unwrap
+from pacos.models.quiet import quiet
 from pacos.training.record import Receipt
 
 LARGEST_DIFFERENCE = 1e-3
@@ -65,8 +66,9 @@ def rewrap(model: torch.nn.Module, adapter: Adapter) -> None:
 def _save_full(loaded: LoadedModel, folder: Path, prompts: Sequence[Sequence[int]]) -> list[Tensor]:
     from transformers import AutoModelForCausalLM
 
-    loaded.model.save_pretrained(folder)
-    again: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=loaded.compute_dtype)
+    with quiet():
+        loaded.model.save_pretrained(folder)
+        again: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=loaded.compute_dtype)
     return probe_logits(Network(again.to(loaded.device).eval()), prompts)
 
 

@@ -56,7 +56,8 @@ class Receipt(BaseModel):
 
 
 class Result(BaseModel):
-    """What training came to. Losses in nats a response token; peak memory in bytes, of this process or of the device."""
+    """What training came to. Losses in nats a response token; seconds in steps, evaluations left out; peak memory in bytes,
+    of the process that ended the run, or of the device."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     steps: int
