@@ -68,7 +68,10 @@ def recipe_from_tree(tree: dict[str, Any], place: str) -> Recipe:
 
 def recipe_to_yaml(recipe: Recipe) -> str:
     """The whole resolved recipe; loading it again gives an equal one."""
-    return yaml.safe_dump(resolved_tree(recipe), sort_keys=False, allow_unicode=True)
+    tree = resolved_tree(recipe)
+    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    # PyYAML writes rare line ends (U+0085, U+2028) as they are and reads them back as others: then all is escaped
+    return text if yaml.safe_load(text) == tree else yaml.safe_dump(tree, sort_keys=False)
 
 
 def resolved_tree(recipe: Recipe) -> dict[str, Any]:

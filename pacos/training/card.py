@@ -21,7 +21,7 @@ def model_card(record: RunRecord) -> str:
 ---
 
 # {recipe["name"]}
-
+{_described(recipe["description"])}
 `{record.base.name}`, fine-tuned with [pacos](https://pypi.org/project/pacos) by {METHODS[recipe["method"]]} on `{record.data.path}`.
 
 | | |
@@ -74,6 +74,11 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
 def machine(record: RunRecord) -> str:
     hardware = record.hardware
     return hardware["gpus"][0] if hardware.get("gpus") else f"{hardware['cpu']}, {hardware['threads']} threads"
+
+
+def _described(text: str) -> str:
+    """The recipe's own words, as a paragraph."""
+    return f"\n{text[0].upper()}{text[1:]}.\n" if text else ""
 
 
 def _validation(record: RunRecord) -> str:
