@@ -114,7 +114,7 @@ def test_twenty_steps_follow_trl_on_the_same_rows_in_the_same_order(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pacos.training.packing.epoch_order", lambda rows, *_: list(range(rows)))
+    monkeypatch.setattr("pacos.training.batches.epoch_order", lambda rows, *_: list(range(rows)))
     base = tiny_model(family)
     model = copy.deepcopy(base)
     adapter = adapted(model, targets)
