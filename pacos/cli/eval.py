@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from pacos.cli.session import OpenRun, load_base, open_run
-from pacos.cli.show import bar, note, out, say
+from pacos.cli.show import bar, note, out, print_table, say
 from pacos.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -208,17 +207,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
 
     console = out()
     console.print(evaluation.headline, markup=False)
-    console.print(table(HEADER, render_table(evaluation)))
+    print_table(console, HEADER, render_table(evaluation))
     groups = render_groups(evaluation)
     if groups:
-        console.print(table(GROUP_HEADER, groups))
+        print_table(console, GROUP_HEADER, groups)
     console.print(method_note(evaluation), style="dim", markup=False)
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for i, name in enumerate(header):
-        made.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
-    for row in rows:
-        made.add_row(*row)
-    return made
