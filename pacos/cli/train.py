@@ -83,6 +83,7 @@ def train_run(prepared: Prepared, folder: Path, resume: bool) -> RunRecord:
     from pacos.cli.models import FetchLines
     from pacos.models import load_model
     from pacos.training import Told, run_training
+    from pacos.training.record import partial_of
 
     recipe = prepared.recipe
     say(f"loading {recipe.model.base}")
@@ -103,7 +104,8 @@ def train_run(prepared: Prepared, folder: Path, resume: bool) -> RunRecord:
 
         record = run_training(prepared, loaded, folder, resume=resume, told=Told(say, on_step, lambda: asked.to_stop))
     if record is None:
-        note(f"stopped and saved; continue with: pacos train {recipe.name} --resume")
+        saved = partial_of(folder) / "recipe.yaml"
+        note(f"stopped and saved; continue with: pacos train {saved} --out {folder} --resume")
         raise typer.Exit(asked.exit_code)
     return record
 

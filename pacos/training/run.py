@@ -6,8 +6,8 @@ runs/NAME/           + weights, tokenizer, pacos.json, card, plot      renamed w
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -17,21 +17,18 @@ from typing import Any
 
 import torch
 
-from pacos.errors import UsageError
+from pacos.errors import ResourceError, UserError
 from pacos.models import LoadedModel
 from pacos.models.artifact import out_of_space, sync
-from pacos.recipes import recipe_to_yaml, resolved_tree
-from pacos.training.checkpoint import Position, load_checkpoint, load_weights, newest_whole, save_checkpoint, steps_in
+from pacos.recipes import resolved_tree
+from pacos.training.checkpoint import Position, load_weights, save_checkpoint, steps_in
 from pacos.training.finish import write_artifact
 from pacos.training.prepare import Prepared
-from pacos.training.record import (
-    RunRecord,
-    append_json_line,
-    partial_of,
-)
+from pacos.training.record import RunRecord, append_json_line, partial_of
+from pacos.training.resume import earlier_steps, open_folder
 from pacos.training.schedule import learning_rate
 from pacos.training.trackers import Tracker, open_trackers
-from pacos.training.train import DivergedError, Hooks, Pace, Step, rehearse, train
+from pacos.training.train import DivergedError, Hooks, Pace, Step, is_out_of_memory, rehearse, train
 from pacos.training.trainee import Trainee, set_up
 
 EVALS_PER_RUN = 10
@@ -69,11 +66,14 @@ def run_training(
     recipe, work = prepared.recipe, partial_of(folder)
     torch.manual_seed(recipe.train.seed)
     trainee = set_up(recipe, loaded)
-    start = open_folder(prepared, trainee, folder, resume, told)
+    start = open_folder(prepared, trainee, folder, resume, told.say)
     config = resolved_tree(recipe)
-    trackers = open_trackers(recipe.track.to, project=recipe.track.project, run=recipe.name, folder=work, config=config)
+    with nothing_kept(work):
+        trackers = open_trackers(
+            recipe.track.to, project=recipe.track.project, run=recipe.name, folder=work, config=config
+        )
     log = Log(work, trackers, earlier_steps(work, start.step))
-    with disk_errors(work):
+    with machine_errors(work):
         position = train_to_end(prepared, trainee, work, start, log, told)
         for tracker in trackers:
             tracker.close()
@@ -86,54 +86,30 @@ def run_training(
 
 
 @contextmanager
-def disk_errors(place: Path) -> Any:
-    """A full disk is a line that says so."""
+def machine_errors(work: Path) -> Any:
+    """A full disk or memory is a line that says so."""
     try:
         yield
     except OSError as error:
-        raise out_of_space(error, place) from None
+        raise out_of_space(error, work) from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ResourceError(
+            f"out of memory, although the longest batch has fitted before: is anything else running on this device?\n"
+            f"  What was saved is in {work}; free some memory and continue with --resume"
+        ) from None
 
 
-def open_folder(prepared: Prepared, trainee: Trainee, folder: Path, resume: bool, told: Told) -> Position:
-    """The work folder, fresh or continued. Nothing that exists is overwritten. Returns where to start."""
-    work = partial_of(folder)
-    if folder.exists():
-        raise UsageError(f"{folder}: exists; give another place with --out, or remove it first")
-    if work.exists() and not resume:
-        raise UsageError(f"{work}: holds an unfinished run; continue it with --resume, or remove it first")
-    if not work.exists():
-        work.mkdir(parents=True)
-        (work / "recipe.yaml").write_text(recipe_to_yaml(prepared.recipe), encoding="utf-8")
-        return Position()
-    return continued(prepared, trainee, work, told)
-
-
-def continued(prepared: Prepared, trainee: Trainee, work: Path, told: Told) -> Position:
-    newest, notes = newest_whole(work / "checkpoints")
-    for note in notes:
-        told.say(note)
-    if newest is None:
-        told.say("no whole checkpoint yet; starting from the first step")
-        return Position()
-    position = load_checkpoint(newest, trainee.masters, trainee.optimizer, prepared.rows_sha256)
-    told.say(f"continuing behind step {position.step}")
-    return position
-
-
-def earlier_steps(work: Path, step: int) -> list[dict[str, Any]]:
-    """The metrics up to `step`; what was logged beyond it is dropped, for it will be done again."""
-    path = work / "metrics.jsonl"
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break  # the last line of a killed run
-    rows = [row for row in rows if row["step"] <= step]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return rows
+@contextmanager
+def nothing_kept(work: Path) -> Any:
+    """A run that fails before its first step leaves no folder behind, so the same command can be given again."""
+    try:
+        yield
+    except UserError:
+        if not (work / "checkpoints").exists():
+            shutil.rmtree(work)
+        raise
 
 
 def pace_of(prepared: Prepared) -> Pace:
@@ -174,7 +150,8 @@ def train_to_end(prepared: Prepared, trainee: Trainee, work: Path, start: Positi
 
     if start.step == 0:
         told.say("trying the longest batch first")
-        rehearse(trainee.network, trainee.masters, trainee.optimizer, rows, validation, pace)
+        with nothing_kept(work):
+            rehearse(trainee.network, trainee.masters, trainee.optimizer, rows, validation, pace)
     warmup = round(options.warmup_share * pace.steps)
     schedule = partial(
         learning_rate,

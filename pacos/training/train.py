@@ -9,6 +9,7 @@ batch, so the split into packs changes nothing. LoRA, QLoRA and full fine-tuning
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,9 @@ from pacos.training.checkpoint import Position, rng_state, set_rng_state
 from pacos.training.optimizer import Masters, set_learning_rate
 
 Loss = Callable[[Network, Pack], Tensor]
+
+OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory|STATUS_ALLOC_FAILED")
+ADVICE = "  Try a lower train.learning_rate, a longer train.warmup_share, or look at the rows with --show-rows"
 
 
 class DivergedError(UserError):
@@ -104,12 +108,19 @@ def train(
         eval_loss = None
         if validation and is_due(position.step, pace.eval_every, pace.steps):
             eval_loss = evaluate(network, validation, pace.pack_tokens, loss)
+            refuse_non_finite(eval_loss, position.step)
             position = judge(position, eval_loss, pace.patience)
         targets = sum(pack.num_targets for pack in packs)
         hooks.on_step(Step(position.step, mean_loss, rate, norm, tokens, targets, took, eval_loss))
         if eval_loss is not None or is_due(position.step, pace.save_every, pace.steps):
             hooks.save(position)
     return position
+
+
+def refuse_non_finite(eval_loss: float, step: int) -> None:
+    """Raises DivergedError, so that weights which no longer give numbers are neither saved nor kept."""
+    if not math.isfinite(eval_loss):
+        raise DivergedError(f"step {step}: the loss on the validation rows is {eval_loss}\n{ADVICE}")
 
 
 def is_due(step: int, every: int, steps: int) -> bool:
@@ -133,8 +144,8 @@ def update(
     if not (math.isfinite(mean_loss) and math.isfinite(norm)):
         masters.zero_grad()
         raise DivergedError(
-            f"step {step + 1}: the loss is {mean_loss} and the gradient norm {norm}; training stopped before they reached the weights.\n"
-            "  Try a lower train.learning_rate, a longer train.warmup_share, or look at the rows with --show-rows"
+            f"step {step + 1}: the loss is {mean_loss} and the gradient norm {norm}; "
+            f"training stopped before they reached the weights.\n{ADVICE}"
         )
     optimizer.step()
     masters.publish()
@@ -194,8 +205,8 @@ def rehearse(
         update(network, masters, optimizer, packs[:1], 0.0, pace.clip_norm, loss, -1)
         if validation:
             evaluate(network, [max(validation, key=lambda row: len(row.ids))], pace.pack_tokens, loss)
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if "memory" not in str(error) and not isinstance(error, MemoryError):
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
             raise
         raise ResourceError(
             f"the longest pack ({packs[0].num_tokens} tokens) does not fit in memory.\n"
@@ -203,3 +214,8 @@ def rehearse(
         ) from None
     optimizer.state.clear()
     set_rng_state(before)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Python's own error, and the RuntimeErrors of torch's allocators for CUDA and CPU, known by their words."""
+    return isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)) is not None
