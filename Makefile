@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check docs format clean
+.PHONY: help quickstart test check bench-train docs format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -20,12 +20,16 @@ $(VENV)/.installed-dev: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,hub,dev]'
 	@touch $@
 
+$(VENV)/.installed-bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,bench]'
+	@touch $@
+
 quickstart: $(STAMP)  ## fine-tune, evaluate and try a real 135M model, in minutes on two CPU cores
 	$(BIN)/pacos quickstart
 
 test: $(VENV)/.installed-dev  ## all checks and tests
 	$(MAKE) --no-print-directory check
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.installed-dev  ## lint, types, who imports whom, documents fresh
 	$(BIN)/ruff check .
@@ -33,6 +37,9 @@ check: $(VENV)/.installed-dev  ## lint, types, who imports whom, documents fresh
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 	$(BIN)/python scripts/make_docs.py --check
+
+bench-train: $(VENV)/.installed-bench  ## our training step beside TRL's, in one call
+	$(BIN)/python benchmarks/train.py
 
 docs: $(VENV)/.installed-dev  ## write docs/cli.md and docs/recipes.md again
 	$(BIN)/python scripts/make_docs.py
