@@ -174,8 +174,9 @@ def peft_gives_our_logits(base: Path, folder: Path, recipe: str, family: str) ->
     before = logits(network, ids)
     load_adapter(loaded.model, folder)
     ours = logits(network, ids)
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
-    assert not torch.equal(ours, before)
+    effect = float((ours - before).abs().max())
+    assert effect > 1e-4
+    assert float((ours - theirs).abs().max()) < 0.02 * effect
 
 
 def loads_in_transformers(folder: Path) -> None:
