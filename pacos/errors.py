@@ -10,7 +10,10 @@ An `assert` is for what we broke; a `UserError` for what the reader can put righ
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
+
+OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory|STATUS_ALLOC_FAILED")
 
 
 class UserError(Exception):
@@ -61,3 +64,10 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`"; did you mean 'rank'?"`, or an empty string where nothing is near."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f"; did you mean '{matches[0]}'?" if matches else ""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Python's own error, and the RuntimeErrors of torch's allocators for CUDA and CPU, known by their words."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and OUT_OF_MEMORY.search(str(error)) is not None
+    )

@@ -176,7 +176,7 @@ def test_resume_refuses_other_rows(
     cli(*tiny_run)
     code, _, err = cli(*tiny_run, "--set=data.limit=50", "--resume")
     assert code == 3
-    assert "this run was made on other rows" in err
+    assert "it was made on other rows (the data, its split or the template has changed since)" in err
 
 
 def test_nothing_that_exists_is_overwritten(cli: Cli, tiny_run: list[str], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import typer
 
 from pacos import __version__
 from pacos.cli import chat, eval, models, quickstart, train
-from pacos.errors import ResourceError, UserError
+from pacos.errors import ResourceError, UserError, is_out_of_memory
 
 app = typer.Typer(
     name="pacos",
@@ -67,9 +67,9 @@ def main(arguments: list[str]) -> int:
         return 0
     except ModuleNotFoundError as error:
         return _fail(_missing(error), 2)
-    except MemoryError:
-        return _fail("out of memory", ResourceError.exit_code)
     except Exception as error:
+        if is_out_of_memory(error):
+            return _fail("out of memory; try a smaller batch, or shorter answers", ResourceError.exit_code)
         return _shown(error)
 
 

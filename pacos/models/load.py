@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from pacos.errors import DataError, ResourceError, UsageError
+from pacos.errors import DataError, ResourceError, UsageError, is_out_of_memory
 from pacos.models.catalog import Progress, cache_folder
 from pacos.models.identity import ModelIdentity, weight_files, weights_sha256
 from pacos.models.quantize import SKIP, bitsandbytes, count_parameters, quantized_linears, steady
@@ -216,7 +216,7 @@ def _explained(source: Source) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError):
         raise ResourceError(_too_large(source)) from None
     except RuntimeError as error:
-        if "not enough memory" in str(error) or "can't allocate" in str(error):
+        if is_out_of_memory(error):
             raise ResourceError(_too_large(source)) from None
         raise
     except (OSError, ValueError, KeyError, TypeError) as error:

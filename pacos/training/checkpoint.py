@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -22,6 +23,11 @@ from pacos.models.artifact import damage, whole_folder
 from pacos.training.optimizer import Masters, load_optimizer, optimizer_tensors
 
 STEP = re.compile(r"step-(\d+)")
+CHANGED = {
+    "rows": "it was made on other rows (the data, its split or the template has changed since)",
+    "base": "it was made on other base weights",
+}
+"""What a run stands on, and what to say where that is no longer the same."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,12 @@ class Position:
 
 
 def save_checkpoint(
-    folder: Path, position: Position, masters: Masters, optimizer: torch.optim.Optimizer, rows_sha256: str, keep: int
+    folder: Path,
+    position: Position,
+    masters: Masters,
+    optimizer: torch.optim.Optimizer,
+    made_of: Mapping[str, str],
+    keep: int,
 ) -> Path:
     """Write step-N, then remove the oldest beyond `keep`; the best one always stays."""
     from safetensors.torch import save_file
@@ -52,21 +63,22 @@ def save_checkpoint(
         save_file({n: m.detach().cpu().contiguous() for n, m in masters.masters.items()}, draft / "weights.safetensors")
         save_file(tensors, draft / "optimizer.safetensors")
         save_file(rng_state(), draft / "rng.safetensors")
-        state = {"position": asdict(position), "optimizer": plain, "rows_sha256": rows_sha256}
+        state = {"position": asdict(position), "optimizer": plain, "made_of": dict(made_of)}
         (draft / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
     _prune(folder, keep, position.best_step)
     return path
 
 
-def load_checkpoint(path: Path, masters: Masters, optimizer: torch.optim.Optimizer, rows_sha256: str) -> Position:
-    """Put a run where the checkpoint left it. Raises DataError where the rows are not the ones it was trained on."""
+def load_checkpoint(
+    path: Path, masters: Masters, optimizer: torch.optim.Optimizer, made_of: Mapping[str, str]
+) -> Position:
+    """Put a run where the checkpoint left it. `made_of`: what the run stands on -> its hash; other hashes are a DataError."""
     from safetensors.torch import load_file
 
     state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    if state["rows_sha256"] != rows_sha256:
-        raise DataError(
-            f"{path}: this run was made on other rows: the data, its split or the template has changed since. Start a new one"
-        )
+    changed = [CHANGED[name] for name, sha256 in state["made_of"].items() if made_of[name] != sha256]
+    if changed:
+        raise DataError(f"{path}: this run cannot go on: {'; '.join(changed)}. Start a new one")
     masters.load(load_file(path / "weights.safetensors"))
     load_optimizer(optimizer, masters, load_file(path / "optimizer.safetensors"), state["optimizer"])
     set_rng_state(load_file(path / "rng.safetensors"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +28,16 @@ FREE = ("model.device", "train.keep", "train.keep_checkpoints", "train.patience"
 Say = Callable[[str], None]
 
 
-def open_folder(prepared: Prepared, trainee: Trainee, folder: Path, resume: bool, say: Say) -> Position:
+def open_folder(
+    prepared: Prepared, trainee: Trainee, made_of: Mapping[str, str], folder: Path, resume: bool, say: Say
+) -> Position:
     """The work folder, fresh or continued. Nothing that exists is overwritten. Returns where to start."""
     work = partial_of(folder)
     if folder.exists():
         raise UsageError(f"{folder}: exists; give another place with --out, or remove it first")
     if work.exists() and not resume:
         raise UsageError(f"{work}: holds an unfinished run; continue it with --resume, or remove it first")
-    start = continued(prepared, trainee, work, say) if work.exists() else Position()
+    start = continued(prepared, trainee, made_of, work, say) if work.exists() else Position()
     work.mkdir(parents=True, exist_ok=True)
     draft = work / "recipe.yaml.new"
     draft.write_text(recipe_to_yaml(prepared.recipe), encoding="utf-8")
@@ -43,7 +45,7 @@ def open_folder(prepared: Prepared, trainee: Trainee, folder: Path, resume: bool
     return start
 
 
-def continued(prepared: Prepared, trainee: Trainee, work: Path, say: Say) -> Position:
+def continued(prepared: Prepared, trainee: Trainee, made_of: Mapping[str, str], work: Path, say: Say) -> Position:
     newest, notes = newest_whole(work / "checkpoints")
     for note in notes:
         say(note)
@@ -51,7 +53,7 @@ def continued(prepared: Prepared, trainee: Trainee, work: Path, say: Say) -> Pos
         say("no whole checkpoint yet; starting from the first step")
         return Position()
     refuse_other_recipe(work / RECIPE, prepared.recipe)
-    position = load_checkpoint(newest, trainee.masters, trainee.optimizer, prepared.rows_sha256)
+    position = load_checkpoint(newest, trainee.masters, trainee.optimizer, made_of)
     say(f"continuing behind step {position.step}")
     return position
 

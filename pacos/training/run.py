@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from pacos.errors import ResourceError, UserError
+from pacos.errors import ResourceError, UserError, is_out_of_memory
 from pacos.models import LoadedModel
 from pacos.models.artifact import out_of_space, sync
 from pacos.recipes import resolved_tree
@@ -28,7 +28,7 @@ from pacos.training.record import RunRecord, append_json_line, partial_of
 from pacos.training.resume import earlier_steps, open_folder
 from pacos.training.schedule import learning_rate
 from pacos.training.trackers import Tracker, open_trackers
-from pacos.training.train import DivergedError, Hooks, Pace, Step, is_out_of_memory, rehearse, train
+from pacos.training.train import DivergedError, Hooks, Pace, Step, rehearse, train
 from pacos.training.trainee import Trainee, set_up
 
 EVALS_PER_RUN = 10
@@ -66,7 +66,8 @@ def run_training(
     recipe, work = prepared.recipe, partial_of(folder)
     torch.manual_seed(recipe.train.seed)
     trainee = set_up(recipe, loaded)
-    start = open_folder(prepared, trainee, folder, resume, told.say)
+    made_of = {"rows": prepared.rows_sha256, "base": loaded.identity.weights_sha256}
+    start = open_folder(prepared, trainee, made_of, folder, resume, told.say)
     config = resolved_tree(recipe)
     with nothing_kept(work):
         trackers = open_trackers(
@@ -74,7 +75,7 @@ def run_training(
         )
     log = Log(work, trackers, earlier_steps(work, start.step))
     with machine_errors(work):
-        position = train_to_end(prepared, trainee, work, start, log, told)
+        position = train_to_end(prepared, trainee, made_of, work, start, log, told)
         for tracker in trackers:
             tracker.close()
         if position.step < prepared.steps and not position.finished:
@@ -127,7 +128,15 @@ def pace_of(prepared: Prepared) -> Pace:
     )
 
 
-def train_to_end(prepared: Prepared, trainee: Trainee, work: Path, start: Position, log: Log, told: Told) -> Position:
+def train_to_end(
+    prepared: Prepared,
+    trainee: Trainee,
+    made_of: Mapping[str, str],
+    work: Path,
+    start: Position,
+    log: Log,
+    told: Told,
+) -> Position:
     """The loop, with checkpoints; a checkpoint more where it ends early."""
     pace, options = pace_of(prepared), prepared.recipe.train
     rows, validation = prepared.train.rendered, prepared.watched
@@ -140,7 +149,7 @@ def train_to_end(prepared: Prepared, trainee: Trainee, work: Path, start: Positi
             position,
             trainee.masters,
             trainee.optimizer,
-            prepared.rows_sha256,
+            made_of,
             options.keep_checkpoints,
         )
 

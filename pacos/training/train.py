@@ -9,7 +9,6 @@ batch, so the split into packs changes nothing. LoRA, QLoRA and full fine-tuning
 from __future__ import annotations
 
 import math
-import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from pacos.errors import ResourceError, UserError
+from pacos.errors import ResourceError, UserError, is_out_of_memory
 from pacos.models.loss import linear_cross_entropy
 from pacos.models.network import Network
 from pacos.models.packs import Pack, make_packs
@@ -28,7 +27,6 @@ from pacos.training.optimizer import Masters, set_learning_rate
 
 Loss = Callable[[Network, Pack], Tensor]
 
-OUT_OF_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory|STATUS_ALLOC_FAILED")
 ADVICE = "  Try a lower train.learning_rate, a longer train.warmup_share, or look at the rows with --show-rows"
 
 
@@ -214,8 +212,3 @@ def rehearse(
         ) from None
     optimizer.state.clear()
     set_rng_state(before)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Python's own error, and the RuntimeErrors of torch's allocators for CUDA and CPU, known by their words."""
-    return isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)) is not None
