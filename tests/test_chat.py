@@ -222,6 +222,7 @@ class Terminal:
         self.seen = ""
 
         def take_terminal() -> None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a run in the background is started with it ignored
             fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
         self.process = subprocess.Popen(
