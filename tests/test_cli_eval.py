@@ -136,6 +136,11 @@ def test_quickstart_runs_the_whole_loop(cli: Cli, tiny_run: list[str], tmp_path:
     ):
         assert line in out
     assert (tmp_path / "runs" / "quickstart" / "eval" / "report.html").is_file()
-    code, _, err = cli("quickstart", *tiny_run[2:])
+    code, again, err = cli("quickstart", *tiny_run[2:])
+    assert code == 0
+    assert "runs/quickstart is trained already" in err
+    assert "training" not in err
+    assert "perplexity" in again
+    code, _, err = cli("quickstart", *tiny_run[2:], "--set=lora.rank=2")
     assert code == 2
-    assert "runs/quickstart: exists; talk to it with: pacos chat runs/quickstart" in err
+    assert "runs/quickstart: exists, and was trained with other options; give another place with --out" in err

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from pacos.cli import train
 from pacos.cli.eval import Options, evaluate_run, print_evaluation, write_evaluation
 from pacos.cli.session import open_run
 from pacos.cli.show import duration, out, say
-from pacos.cli.train import Set, prepare_run, print_result, train_run
+from pacos.cli.train import Set, print_result
 from pacos.errors import UsageError
-from pacos.recipes import load_recipe
+from pacos.recipes import Recipe, load_recipe, resolved_tree
 
 if TYPE_CHECKING:
     from pacos.evaluation import Evaluation
+    from pacos.training import RunRecord
 
 SHOWN = 4
 """Answers printed side by side."""
@@ -29,25 +32,41 @@ def quickstart(
     set_: Set = [],  # noqa: B006
 ) -> None:
     """Train, evaluate and try a small model on this machine: SmolLM2-135M on the starter data."""
-    from pacos.training.record import partial_of
+    from pacos.training import read_record
 
     began = time.monotonic()
     recipe = load_recipe("quickstart", set_)
     target = folder or Path("runs") / recipe.name
     if target.exists():
-        raise UsageError(
-            f"{target}: exists; talk to it with: pacos chat {target}\n  or train another with: pacos quickstart --out runs/another"
-        )
-    prepared = prepare_run(recipe)
-    record = train_run(prepared, target, resume=partial_of(target).exists())
+        record = read_record(target)
+        refuse_another(record.recipe, resolved_tree(recipe), target)
+        say(f"{target} is trained already, on {record.created[:10]}; another: pacos quickstart --out runs/another")
+    else:
+        record = train_run(recipe, target)
     print_result(record, target)
-    opened = open_run(target)
-    evaluation = evaluate_run(opened, Options(**record.recipe["eval"]))
-    written = write_evaluation(evaluation, target / "eval")
-    print_evaluation(evaluation)
-    print_answers(evaluation)
+    stored = target / "eval" / "eval.json"
+    if stored.exists():
+        out().print(json.loads(stored.read_text(encoding="utf-8"))["verdict"], markup=False)
+    else:
+        evaluation = evaluate_run(open_run(target), Options(**record.recipe["eval"]))
+        write_evaluation(evaluation, target / "eval")
+        print_evaluation(evaluation)
+        print_answers(evaluation)
     say(f"all of it took {duration(time.monotonic() - began)}")
-    out().print(ending(target, written), markup=False)
+    out().print(ending(target), markup=False)
+
+
+def train_run(recipe: Recipe, target: Path) -> RunRecord:
+    """A new run, or one that was interrupted, to its end."""
+    from pacos.training.record import partial_of
+
+    return train.train_run(train.prepare_run(recipe), target, resume=partial_of(target).exists())
+
+
+def refuse_another(trained: dict[str, Any], asked: dict[str, Any], target: Path) -> None:
+    """Raises UsageError where the run that is there is not the one asked for: it is neither shown for it nor overwritten."""
+    if {**trained, "eval": None} != {**asked, "eval": None}:
+        raise UsageError(f"{target}: exists, and was trained with other options; give another place with --out")
 
 
 def print_answers(evaluation: Evaluation) -> None:
@@ -71,9 +90,9 @@ def one_line(text: str, longest: int = 160) -> str:
     return flat if len(flat) <= longest else f"{flat[: longest - 3]}..."
 
 
-def ending(folder: Path, written: Path) -> str:
+def ending(folder: Path) -> str:
     return (
-        f"\nthe adapter:  {folder}\nthe report:   {written / 'report.html'}\n\n"
+        f"\nthe adapter:  {folder}\nthe report:   {folder / 'eval' / 'report.html'}\n\n"
         f"talk to it:        pacos chat {folder}\n"
         f"evaluate again:    pacos eval {folder} --limit 100\n"
         "train on your own: pacos train quickstart --set name=mine --set data.path=FILE.jsonl"
