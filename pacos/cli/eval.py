@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pacos.cli.session import OpenRun, load_base, open_run
+from pacos.cli.session import OpenRun, find_run, load_base, open_run
 from pacos.cli.show import bar, note, out, print_table, say
-from pacos.errors import DataError, UsageError
+from pacos.errors import DataError, GateError, UsageError
 
 if TYPE_CHECKING:
     from pacos.data import Example, Trained
@@ -29,7 +30,7 @@ def evaluate(
     ] = None,
     data: Annotated[str | None, typer.Option(help="evaluate on these rows in place of the run's test rows")] = None,
     limit: Annotated[int | None, typer.Option(help="rows evaluated, at most", min=2)] = None,
-    seed: Annotated[int | None, typer.Option(help="seed of the choice of rows and of the bootstrap")] = None,
+    seed: Annotated[int | None, typer.Option(help="seed of the choice of rows and of the bootstrap", min=0)] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="longest answer, in tokens", min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(help="answers written at once", min=1)] = None,
     report: Annotated[
@@ -38,11 +39,14 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Compare base and tuned on held-out rows: perplexity, ROUGE-L, BLEU, exact match, each with an interval."""
-    opened = open_run(chosen(run, adapter_path))
+    name = chosen(run, adapter_path)
+    target = report or find_run(name) / "eval"
+    refuse_unwritable(target)
+    opened = open_run(name)
     given = {"limit": limit, "seed": seed, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
     options = Options(**{**opened.record.recipe["eval"], **{k: v for k, v in given.items() if v is not None}})
     evaluation = evaluate_run(opened, options, data)
-    folder = write_evaluation(evaluation, report or opened.folder / "eval")  # type: ignore[operator]
+    folder = write_evaluation(evaluation, target)
     if as_json:
         print(json.dumps(evaluation.to_json()))
         return
@@ -86,7 +90,7 @@ def evaluate_run(opened: OpenRun, options: Options, data: str | None = None) -> 
             sampling=Sampling(max_new_tokens=options.max_new_tokens),
             rng=np.random.default_rng(options.seed),
             resamples=options.resamples,
-            max_length=opened.record.recipe["train"]["max_length"],
+            max_length=opened.network.model.config.max_position_embeddings,
             record=about(opened, data),
             on_progress=lambda stage, done, total: shown.update(done, total, label=stage),
         )
@@ -132,7 +136,10 @@ def held_out(opened: OpenRun, data: str | None) -> list[Example]:
     loaded = load_examples(data or own)
     for text in loaded.left_out:
         note(text)
-    trained = find_trained(load_split(opened.folder / "split.json"), loaded.examples)
+    split = load_split(opened.folder / "split.json")
+    if data is None and not {example.id for example in loaded.examples} <= set(split.test):
+        raise GateError(f"{own}: holds rows that are not the run's test rows; give rows with --data, or train anew")
+    trained = find_trained(split, loaded.examples)
     if trained and data is not None:
         raise DataError(
             f"{data}: {len(trained)} of {len(loaded.examples)} rows were trained on, exactly or nearly; "
@@ -146,7 +153,7 @@ def held_out(opened: OpenRun, data: str | None) -> list[Example]:
 
 
 def trained_line(found: Trained) -> str:
-    nearly = f", {found.similarity:.0%} the same" if found.similarity < 1 else ""
+    nearly = f" nearly: {found.similarity:.0%} the same" if found.id != found.train_id else ""
     return f"row {found.number + 1} ({found.id}) is training row {found.train_id}{nearly}"
 
 
@@ -180,7 +187,7 @@ def about(opened: OpenRun, data: str | None) -> dict[str, Any]:
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:
-    """eval.json and report.html. An earlier evaluation of the folder is kept under its date."""
+    """eval.json and report.html. An earlier evaluation of the folder is kept under earlier/N."""
     from pacos.evaluation import write_report
 
     if (folder / "eval.json").exists():
@@ -191,11 +198,20 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:
     return folder
 
 
+def refuse_unwritable(folder: Path) -> None:
+    """Raises UsageError where the result could not be written, before anything is computed."""
+    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
+    if not there.is_dir():
+        raise UsageError(f"--out {folder}: {there} is a file; give a folder")
+    if not os.access(there, os.W_OK):
+        raise UsageError(f"{folder}: {there} cannot be written to; give another folder with --out")
+
+
 def set_aside(folder: Path) -> None:
     """Move the last evaluation's files to earlier/N."""
     earlier = folder / "earlier"
     earlier.mkdir(exist_ok=True)
-    place = earlier / str(1 + sum(1 for _ in earlier.iterdir()))
+    place = earlier / str(1 + max((int(p.name) for p in earlier.iterdir() if p.name.isdecimal()), default=0))
     place.mkdir()
     for name in ("eval.json", "report.html"):
         if (folder / name).exists():

@@ -67,6 +67,8 @@ def main(arguments: list[str]) -> int:
         return 0
     except ModuleNotFoundError as error:
         return _fail(_missing(error), 2)
+    except OSError as error:
+        return _fail(f"{error.filename or 'this machine'}: {error.strerror or error}", ResourceError.exit_code)
     except Exception as error:
         if is_out_of_memory(error):
             return _fail("out of memory; try a smaller batch, or shorter answers", ResourceError.exit_code)

@@ -54,6 +54,7 @@ def out_of_space(error: OSError, path: Path) -> Exception:
 def seal(folder: Path, ignore: tuple[str, ...] = ()) -> None:
     """Fsync every file, then write the manifest, last. `ignore` names entries that are no part of the artifact."""
     for path in files_of(folder, ignore):
+        path.chmod(0o666 & ~_umask())  # safetensors writes files that only their owner can read
         sync(path)
     entries = {
         str(path.relative_to(folder)): {"size": path.stat().st_size, "sha256": file_sha256(path)}
@@ -65,30 +66,40 @@ def seal(folder: Path, ignore: tuple[str, ...] = ()) -> None:
     sync(folder)
 
 
+def _umask() -> int:
+    """The process's file mode mask, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
 def verify(folder: Path) -> None:
     """Every file of the manifest is there with its size and hash. Raises DataError that names each that is not."""
     problems = list(damage(folder))
     if problems:
-        raise DataError(f"{folder}: damaged; it is not used", problems)
+        raise DataError(f"{folder}: damaged, so it is not used; restore it from a copy, or train it again", problems)
 
 
 def damage(folder: Path) -> Iterator[str]:
     """What differs from the manifest, a line each."""
     try:
-        entries = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        entries = dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])
+        expected = {name: (int(entry["size"]), str(entry["sha256"])) for name, entry in entries.items()}
     except FileNotFoundError:
         yield f"{MANIFEST} is missing: the folder was never finished"
         return
     except (ValueError, KeyError, TypeError):
         yield f"{MANIFEST} cannot be read"
         return
-    for name, entry in entries.items():
+    if not expected:
+        yield f"{MANIFEST} names no file"
+    for name, (size, sha256) in expected.items():
         path = folder / name
         if not path.is_file():
             yield f"{name} is missing"
-        elif path.stat().st_size != entry["size"]:
-            yield f"{name} has {path.stat().st_size} bytes; {entry['size']} were written"
-        elif file_sha256(path) != entry["sha256"]:
+        elif path.stat().st_size != size:
+            yield f"{name} has {path.stat().st_size} bytes; {size} were written"
+        elif file_sha256(path) != sha256:
             yield f"{name} has changed: its sha256 is not the one that was written"
 
 

@@ -21,9 +21,11 @@ NAMED = 5
 Row = tuple[Example, Rendered]
 
 
-def within_length(rows: Sequence[Row], recipe: Recipe) -> tuple[list[Row], list[str]]:
-    """The rows that have room for an answer, and notes on the others. Raises DataError where too many are over-length,
-    or where a row has no token that carries loss."""
+def check_lengths(rows: Sequence[Row], recipe: Recipe) -> list[str]:
+    """A note on the rows that are cut or left out, of all sides of the split together.
+
+    Raises DataError where they are too many, or where a row has no token that carries loss.
+    """
     mute = [
         f"{place(example)}: no token of it carries loss" for example, row in rows if row.fits and not num_targets(row)
     ]
@@ -34,7 +36,7 @@ def within_length(rows: Sequence[Row], recipe: Recipe) -> tuple[list[Row], list[
         )
     over = [f"{place(example)}: {_what(row)}" for example, row in rows if row.cut or not row.fits]
     if not over:
-        return list(rows), []
+        return []
     message = _count(rows, over, recipe.train.max_length)
     share, allowed = len(over) / len(rows), recipe.data.max_cut_share
     if share > allowed:
@@ -43,7 +45,7 @@ def within_length(rows: Sequence[Row], recipe: Recipe) -> tuple[list[Row], list[
             f"or allow it with --set data.max_cut_share={share + 0.005:.2f}",
             over,
         )
-    return [(example, row) for example, row in rows if row.fits], [f"{message}: {'; '.join(some(over))}"]
+    return [f"{message}: {'; '.join(some(over))}"]
 
 
 def _what(row: Rendered) -> str:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pacos.data import Example, LoadedData, Split, divide, ensure_split, load_examples, split_path
+from pacos.data import SIDES, Example, LoadedData, Split, divide, ensure_split, load_examples, split_path
 from pacos.errors import DataError
 from pacos.prompts import Rendered, Renderer
 from pacos.recipes import Recipe
 from pacos.training.batches import num_targets, steps_per_epoch
-from pacos.training.lengths import within_length
+from pacos.training.lengths import Row, check_lengths
 
 
 @dataclass(frozen=True)
@@ -90,10 +90,12 @@ def prepare_rows(recipe: Recipe, renderer: Renderer, workspace: Path, tell: Call
     if not sides["train"]:
         raise DataError(f"{options.path}: no row is left to train on ({len(data.examples)} read)")
     tell("tokenizing")
-    train, long_train = render(sides["train"], renderer, recipe)
-    validation, _ = render(sides["validation"], renderer, recipe)
-    test, long_test = render(sides["test"], renderer, recipe)
-    notes = [*data.problems, *data.left_out, *split.notes, *long_train, *(f"test: {line}" for line in long_test)]
+    rows = {
+        side: list(zip(examples, render(examples, renderer, recipe), strict=True)) for side, examples in sides.items()
+    }
+    long = check_lengths([row for side in rows.values() for row in side], recipe)
+    train, validation, test = (fitting(rows[side]) for side in SIDES)
+    notes = [*data.problems, *data.left_out, *split.notes, *long]
     return Prepared(recipe, data, split, split_file, renderer, train, validation, test.examples, notes)
 
 
@@ -114,8 +116,11 @@ def find_split(recipe: Recipe, data: LoadedData, workspace: Path) -> tuple[Split
     return ensure_split(path, data.examples, **settings), path
 
 
-def render(examples: Sequence[Example], renderer: Renderer, recipe: Recipe) -> tuple[Rows, list[str]]:
-    """The rows as the model sees them, and notes on those that are too long."""
-    rendered = renderer.render_examples(examples, recipe.train.max_length)
-    kept, notes = within_length(list(zip(examples, rendered, strict=True)), recipe)
-    return Rows([example for example, _ in kept], [row for _, row in kept]), notes
+def render(examples: Sequence[Example], renderer: Renderer, recipe: Recipe) -> list[Rendered]:
+    return renderer.render_examples(examples, recipe.train.max_length)
+
+
+def fitting(rows: Sequence[Row]) -> Rows:
+    """The rows that have room for an answer."""
+    kept = [(example, row) for example, row in rows if row.fits]
+    return Rows([example for example, _ in kept], [row for _, row in kept])
