@@ -4,14 +4,14 @@ import json
 import math
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from pacos.data.records import Example
 from pacos.errors import DataError, UserError
-from pacos.evaluation import evaluate, markdown_table, render_groups, render_table
+from pacos.evaluation import evaluate, html_report, markdown_table, method_note, render_groups, render_table
 
 STOP = 0
 
@@ -21,6 +21,7 @@ class Row:
     ids: tuple[int, ...]
     loss_mask: tuple[bool, ...]
     cut: int = 0
+    fits: bool = True
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,15 @@ class Characters:
     def render_prompt(self, example):
         return tuple(map(ord, f"{example.user_text}="))
 
-    def render_example(self, example, max_length=None):
+    def render_examples(self, examples, max_length=None):
+        return [self.render_row(example, max_length) for example in examples]
+
+    def render_row(self, example, max_length):
         prompt, answer = self.render_prompt(example), tuple(map(ord, example.output))
-        kept = answer if max_length is None else answer[: max(0, max_length - len(prompt) - 1)]
+        fits = max_length is None or len(prompt) + 2 <= max_length
+        kept = answer if max_length is None or not fits else answer[: max_length - len(prompt) - 1]
         ids = (*prompt, *kept, STOP)
-        return Row(ids, (False,) * len(prompt) + (True,) * (len(kept) + 1), cut=len(answer) - len(kept))
+        return Row(ids, (False,) * len(prompt) + (True,) * (len(kept) + 1), len(answer) - len(kept), fits)
 
     def decode(self, ids):
         assert STOP not in ids
@@ -110,7 +115,7 @@ def test_both_sides_are_measured_on_the_same_rows():
     assert (perplexity.base, perplexity.tuned) == pytest.approx((math.exp(2), math.exp(0.5)))
     assert perplexity.verdict == "better"
     assert result.metric("response_tokens").verdict == "changed"
-    assert result.metric("seconds_per_token").base == pytest.approx(0.5 / 3)
+    assert result.metric("seconds_per_token").base == pytest.approx(0.5 / 2)
 
 
 def test_the_stop_token_is_no_part_of_the_answer():
@@ -154,7 +159,7 @@ def test_groups_break_exact_match_down():
     result = run(tuned=Model(lambda text: echo(text) if int(text[4:]) % 2 else "no", nll=0.5))
     found = {(g.key, g.value): (g.num_rows, g.metric.tuned, g.metric.verdict) for g in result.groups}
     assert found == {
-        ("held_out", "no"): (8, 0.5, "no difference shown"),
+        ("held_out", "no"): (8, 0.5, "too few rows"),
         ("held_out", "yes"): (4, 0.5, "no difference shown"),
         ("family", "even"): (6, 0.0, "no difference shown"),
         ("family", "odd"): (6, 1.0, "better"),
@@ -180,7 +185,7 @@ def test_the_table_reads_as_people_write_figures():
     assert table[0] == ("Exact match \u2191", "0.0 %", "100.0 %", "+100.0 pts", "+100.0 to +100.0", "better")
     assert table[1][:4] == ("Perplexity \u2193", "7.389", "1.649", "\u22125.740")
     assert [row[0] for row in table[4:]] == [
-        "Response length", "Empty answers \u2193", "Never stopped \u2193", "Time per token \u2193",
+        "Response length", "Empty answers \u2193", "Never stopped \u2193", "Time per token",
     ]  # fmt: skip
     assert table[5][1:] == ("0.0 %", "0.0 %", "0.0 pts", "0.0 to 0.0", "no difference shown")
 
@@ -200,8 +205,8 @@ def test_the_json_form_is_plain_and_its_keys_stay():
     plain = run(record={"name": "demo"}).to_json()
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert list(plain) == [
-        "verdict", "num_rows", "rows_cut", "level", "resamples", "bleu_signature", "metrics", "groups", "rows",
-        "record",
+        "verdict", "num_rows", "rows_cut", "rows_left_out", "level", "resamples", "bleu_signature", "metrics",
+        "groups", "rows", "record",
     ]  # fmt: skip
     assert list(plain["metrics"][0]) == [
         "name", "label", "unit", "direction", "base", "base_interval", "tuned", "tuned_interval", "difference",
@@ -219,6 +224,70 @@ def test_rows_cut_to_the_longest_length_are_counted_and_said():
     assert result.rows[-1].base.nll_tokens == 6
 
 
+def test_rows_too_long_to_answer_are_left_out_counted_and_named():
+    long = [Example("say " + "so " * i, output="x", source=f"a.jsonl:{i}" if i > 9 else "") for i in range(9, 14)]
+    base = Model(lambda text: "no", nll=2.0)
+    result = run(base, rows=[long[0], *examples(3), *long[1:]], max_length=12)
+    names = [long[0].id, "a.jsonl:10", "a.jsonl:11", "a.jsonl:12", "a.jsonl:13"]
+    assert [row.instruction for row in result.rows] == ["say 0", "say 1", "say 2"]
+    assert base.batches == [3]
+    assert result.to_json()["rows_left_out"] == names
+    said = f"5 rows were left out as too long to answer: {', '.join(names[:3])} and 2 more."
+    assert said in method_note(result)
+    assert said in html_report(result)
+    assert run().rows_left_out == ()
+    assert "left out" not in method_note(run())
+
+
+def test_fewer_than_two_rows_that_fit_are_refused_with_the_length_of_the_others():
+    rows = [*examples(1), *(Example("say " + "so " * 9, output="x" * i, source=f"a.jsonl:{i}") for i in (1, 2))]
+    with pytest.raises(DataError) as error:
+        run(rows=rows, max_length=12)
+    assert str(error.value) == (
+        "2 of 3 rows leave no room for an answer in 12 tokens; a comparison needs at least 2 that do: shorten them or "
+        "give other rows\n  a.jsonl:1: 34 tokens with its answer\n  a.jsonl:2: 35 tokens with its answer"
+    )
+
+
+def test_the_prompt_of_a_row_left_out_is_longer_than_a_real_engine_reads():
+    from pacos.inference import Engine, Sampling
+    from pacos.models import Network
+    from pacos.prompts import Renderer
+    from tests.tiny import tiny_model, tiny_tokenizer
+
+    renderer = Renderer(tiny_tokenizer(), "chat")
+    engine = Engine(Network(tiny_model("llama")), renderer.stop_ids)
+    rows = [*examples(2), Example("fig, pear " * engine.max_length, output="fig", source="a.jsonl:3")]
+    result = evaluate(
+        engine, engine, rows, renderer, sampling=Sampling(max_new_tokens=3), rng=np.random.default_rng(0),
+        resamples=20, max_length=engine.max_length,
+    )  # fmt: skip
+    assert (len(result.rows), result.rows_left_out) == (2, ("a.jsonl:3",))
+
+
+def test_a_clear_interval_of_few_rows_reads_too_few_rows_everywhere():
+    result = run(rows=examples(5))
+    assert result.metric("exact_match").interval == (1.0, 1.0)
+    assert result.metric("exact_match").verdict == "too few rows"
+    assert result.headline.count(": too few rows") == 2
+    assert render_table(result)[0][-1] == result.to_json()["metrics"][0]["verdict"] == "too few rows"
+    assert "Too few rows: base and tuned differ on fewer than 6," in method_note(result)
+    assert ">too few rows</span>" in html_report(result)
+    assert "Too few rows" not in method_note(run(rows=[replace(e, extra={}) for e in examples()]))
+
+
+def test_the_time_per_token_takes_no_side_and_says_what_it_depends_on():
+    class Slow(Model):
+        def answers(self, prompts, sampling):
+            return [replace(out, seconds=2.0 + i) for i, out in enumerate(super().answers(prompts, sampling))]
+
+    result = run(tuned=Slow(echo, nll=0.5))
+    time = result.metric("seconds_per_token")
+    assert (time.direction, time.verdict) == ("neither", "changed")
+    assert "rows of a batch share its clock" in method_note(result)
+    assert "depends on batch size and machine" in method_note(result)
+
+
 def test_one_row_is_refused():
     with pytest.raises(DataError, match=r"^1 row to evaluate; a comparison with an interval needs at least 2: "):
         run(rows=examples(1))
@@ -226,8 +295,8 @@ def test_one_row_is_refused():
 
 def test_rows_without_a_token_to_score_are_refused_by_name():
     class Masked(Characters):
-        def render_example(self, example, max_length=None):
-            row = super().render_example(example, max_length)
+        def render_row(self, example, max_length):
+            row = super().render_row(example, max_length)
             return Row(row.ids, (False,) * len(row.ids)) if example.source else row
 
     rows = [*examples(3), Example("x", output="y", source="a.jsonl:7"), Example("z", output="y", source="a.jsonl:9")]

@@ -141,8 +141,8 @@ def test_perplexity_weighs_tokens_and_not_rows():
 def test_every_measure_of_a_small_corpus_is_known():
     rows = [
         answer("a b c d", "a b c d", tokens=4, seconds=1.0, nll=math.log(2) * 4, nll_tokens=4),
-        answer("a b c d", " \n", tokens=0, seconds=0.5, nll=math.log(2) * 4, nll_tokens=4),
-        answer("a b c d", "a x c y", tokens=8, finish_reason="length", seconds=2.5, nll=math.log(2) * 2, nll_tokens=2),
+        answer("a b c d", " \n", tokens=0, seconds=0.0, nll=math.log(2) * 4, nll_tokens=4),
+        answer("a b c d", "a x c y", tokens=8, finish_reason="length", seconds=3.0, nll=math.log(2) * 2, nll_tokens=2),
     ]
     found = figures(rows)
     assert found.pop("bleu") == pytest.approx(
@@ -156,6 +156,14 @@ def test_every_measure_of_a_small_corpus_is_known():
             "response_tokens": 4.0,
             "empty_share": 1 / 3,
             "unstopped_share": 1 / 3,
-            "seconds_per_token": 4.0 / 14,
+            "seconds_per_token": 4.0 / (4 + 0 + 7),
         }
     )
+
+
+def test_an_answer_of_one_token_adds_nothing_to_the_time_per_token():
+    one = answer(tokens=0, seconds=0.0)
+    assert (one.generated_tokens, one.stepped_tokens) == (1, 0)
+    rows = [answer(tokens=4, seconds=2.0), one]
+    assert figures(rows)["seconds_per_token"] == figures(rows[:1])["seconds_per_token"] == 0.5
+    assert figures([one, one])["seconds_per_token"] == 0.0

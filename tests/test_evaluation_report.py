@@ -126,6 +126,17 @@ def test_the_page_has_a_mark_for_each_metric_and_group():
     assert "prefers-color-scheme: dark" in html
 
 
+def test_the_legend_says_what_each_place_of_a_bar_means():
+    assert (
+        Page(html_report(evaluation())).text.count(
+            "Right of the line is better, or more where no side is; each bar has its own scale. A bar that touches the line "
+            "shows no difference, and neither does one away from it that says too few rows: base and tuned differ on fewer "
+            "than 6."
+        )
+        == 1
+    )
+
+
 def test_a_dollar_sign_in_data_stays_a_dollar_sign():
     assert "costs $5 or ${style}" in html_report(evaluation([row(i, "costs $5 or ${style} each") for i in range(8)]))
 

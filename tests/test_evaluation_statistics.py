@@ -92,8 +92,8 @@ def test_a_difference_on_every_row_alike_has_no_width_and_is_shown():
     assert verdict(result, "neither") == "changed"
 
 
-def test_five_rows_that_differ_show_nothing_and_six_do():
-    for count, expected in ((5, "no difference shown"), (6, "better")):
+def test_five_rows_that_differ_are_too_few_and_six_are_not():
+    for count, expected in ((5, "too few rows"), (6, "better")):
         result = compare(means(np.zeros(count)), means(np.ones(count)), ratio, rng=rng(), resamples=200)
         assert result.rows_that_differ == count
         assert verdict(result, "higher") == expected
@@ -112,9 +112,24 @@ def test_noise_shows_no_difference():
     assert verdict(result, "higher") == "no difference shown"
 
 
-def test_one_row_alone_shows_nothing():
+def test_one_row_alone_is_too_few():
     result = compare(means([0.0]), means([1.0]), ratio, rng=rng(), resamples=100)
-    assert (result.difference, verdict(result, "higher")) == (1.0, "no difference shown")
+    assert (result.difference, verdict(result, "higher")) == (1.0, "too few rows")
+    assert verdict(result, "neither") == "too few rows"
+
+
+def test_few_rows_whose_interval_reaches_zero_show_no_difference():
+    result = compare(means([0.0] * 4), means([1.0, -1.0, 2.0, -2.0]), ratio, rng=rng(), resamples=200)
+    assert result.interval.low < 0 < result.interval.high
+    assert verdict(result, "higher") == "no difference shown"
+
+
+def test_rows_that_add_nothing_to_either_side_give_finite_figures():
+    base, tuned = np.zeros((8, 2)), np.zeros((8, 2))
+    tuned[0] = (0.6, 3)
+    result = compare(base, tuned, ratio, rng=rng(), resamples=200)
+    assert (result.base, result.tuned, result.rows_that_differ) == (0.0, pytest.approx(0.2), 1)
+    assert np.isfinite([*result.base_interval, *result.tuned_interval, *result.interval]).all()
 
 
 def test_a_seed_gives_the_same_interval_and_another_seed_another():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import random
 from typing import Any
 
@@ -158,7 +159,18 @@ def test_the_seconds_of_all_rows_sum_to_no_more_than_the_time_that_passed() -> N
 
     began = time.perf_counter()
     completions = engine_of(slots=3).generate(random_prompts(), GREEDY)
-    assert 0 < sum(c.seconds for c in completions) <= time.perf_counter() - began
+    assert 0 < sum(c.seconds + c.prompt_seconds for c in completions) <= time.perf_counter() - began
+
+
+def test_reading_the_prompt_and_writing_the_tokens_behind_the_first_are_timed_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = itertools.count()  # each reading is a second after the last: a forward pass takes one
+    monkeypatch.setattr("pacos.inference.batch.time.perf_counter", lambda: float(next(clock)))
+    sampling = [Sampling(max_new_tokens=n) for n in (1, 3, 5)]
+    completions = engine_of().generate(random_prompts((9, 5, 7)), sampling)
+    assert [c.prompt_seconds for c in completions] == pytest.approx([1 / 3] * 3)
+    assert [c.seconds for c in completions] == pytest.approx([0, 2 / 2, 2 / 2 + 2])
 
 
 def test_an_answer_that_reaches_the_model_s_limit_ends_with_reason_length() -> None:

@@ -18,7 +18,10 @@ POINTS_EDGE = 4.0  # percent kept free around a scatter
 
 
 def forest_mark(metric: MetricResult) -> str:
-    """A difference and its interval about the line of no difference. Right is better; each mark has its own scale."""
+    """A difference and its interval about the line of no difference, each on its own scale.
+
+    Right is better, or more where no side is.
+    """
     sign = -1 if metric.direction == "lower" else 1
     reach = max(abs(metric.interval.low), abs(metric.interval.high), abs(metric.difference)) * 1.12 or 1.0
     left, dot, right = (

@@ -34,7 +34,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class Completion(Protocol):
-    """`ids` are without the stop token, which came where `finish_reason` is `stop`."""
+    """`ids` are without the stop token, which came where `finish_reason` is `stop`; `seconds` without the prompt's."""
 
     @property
     def ids(self) -> Sequence[int]: ...
@@ -65,7 +65,7 @@ class Answerer(Protocol):
 class RendersExamples(Protocol):
     """What is needed of `prompts.Renderer`."""
 
-    def render_example(self, example: Example, max_length: int | None = None) -> Any: ...
+    def render_examples(self, examples: Sequence[Example], max_length: int | None = None) -> Sequence[Any]: ...
     def render_prompt(self, example: Example) -> Sequence[int]: ...
     def decode(self, ids: Sequence[int]) -> str: ...
 
@@ -84,14 +84,14 @@ def evaluate(
     record: Mapping[str, Any] | None = None,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> Evaluation:
-    """Both models on every example. `max_length` cuts scored rows as training does, `batch_size` of them are scored at
-    once; `record` is kept as it is.
+    """Both models on every example that fits. `max_length` cuts scored rows as training does, and rows whose prompt
+    leaves no room for an answer are left out by name; `batch_size` rows are scored at once; `record` is kept as it is.
 
-    Raises DataError with fewer than two examples or rows without a token to score, UserError where a loss is not
-    finite.
+    Raises DataError with fewer than two examples (that fit) or rows without a token to score, UserError where a loss is
+    not finite.
     """
     _check_examples(examples)
-    rendered = [renderer.render_example(example, max_length=max_length) for example in examples]
+    examples, rendered, left_out = render_rows(examples, renderer, max_length)
     _check_scorable(examples, rendered)
     base_answers, tuned_answers = (
         run_model(name, model, examples, rendered, renderer, sampling, batch_size, on_progress)
@@ -107,8 +107,26 @@ def evaluate(
         level=LEVEL,
         resamples=resamples,
         rows_cut=sum(row.cut > 0 for row in rendered),
+        rows_left_out=left_out,
         record=dict(record or {}),
     )
+
+
+def render_rows(
+    examples: Sequence[Example], renderer: RendersExamples, max_length: int | None
+) -> tuple[list[Example], list[Any], tuple[str, ...]]:
+    """Examples that fit max_length, their rows, and the names of the others. Raises DataError where fewer than two fit."""
+    rendered = renderer.render_examples(examples, max_length)
+    pairs = list(zip(examples, rendered, strict=True))
+    left_out = tuple(_name(example) for example, row in pairs if not row.fits)
+    if len(pairs) - len(left_out) < FEWEST_EXAMPLES:
+        lengths = [f"{_name(example)}: {len(row.ids)} tokens with its answer" for example, row in pairs if not row.fits]
+        raise DataError(
+            f"{len(left_out)} of {counted(len(pairs), 'row')} leave no room for an answer in {max_length} tokens; a "
+            f"comparison needs at least {FEWEST_EXAMPLES} that do: shorten them or give other rows",
+            lengths,
+        )
+    return [example for example, row in pairs if row.fits], [row for row in rendered if row.fits], left_out
 
 
 def run_model(

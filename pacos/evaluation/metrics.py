@@ -4,7 +4,7 @@ Every corpus figure here is a function of sums over rows, so a row keeps its add
 rows needs nothing but a sum:
 
     mean        sum x / sum 1                 exact match, ROUGE-L, response length, empty, never stopping
-    ratio       sum a / sum b                 seconds per token
+    ratio       sum a / sum b                 seconds per token, of those behind an answer's first
     perplexity  exp(sum nll / sum tokens)     never a mean of per-row or per-batch perplexities
     BLEU        from 10 summed counts         as sacreBLEU's corpus score
 
@@ -39,9 +39,10 @@ class Answer:
     tokens: int
     """Length of the answer without the stop token."""
     generated_tokens: int
-    """Length with it: what the seconds were spent on."""
+    """Length with it."""
     finish_reason: Literal["stop", "length"]
     seconds: float
+    """Its share of the steps that wrote `stepped_tokens`; the reading of the prompt is not in it."""
     nll: float
     nll_tokens: int
     exact: bool
@@ -52,6 +53,11 @@ class Answer:
     @property
     def nll_per_token(self) -> float:
         return self.nll / self.nll_tokens
+
+    @property
+    def stepped_tokens(self) -> int:
+        """Tokens that took a step each: all but the first, which comes with the reading of the prompt."""
+        return max(0, self.generated_tokens - 1)
 
     @property
     def empty(self) -> bool:
@@ -76,8 +82,9 @@ class Metric:
 
 
 def ratio(sums: np.ndarray) -> np.ndarray:
-    """sum a / sum b. (..., 2) -> (...)."""
-    return sums[..., 0] / sums[..., 1]
+    """sum a / sum b, 0 where b sums to 0. (..., 2) -> (...)."""
+    top, bottom = sums[..., 0], sums[..., 1]
+    return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
 
 
 def perplexity(sums: np.ndarray) -> np.ndarray:
@@ -181,5 +188,6 @@ METRICS = (
     Metric("response_tokens", "Response length", "tokens", "neither", lambda a: (a.tokens, 1), ratio),
     Metric("empty_share", "Empty answers", "share", "lower", lambda a: (a.empty, 1), ratio),
     Metric("unstopped_share", "Never stopped", "share", "lower", lambda a: (a.finish_reason == "length", 1), ratio),
-    Metric("seconds_per_token", "Time per token", "seconds", "lower", lambda a: (a.seconds, a.generated_tokens), ratio),
+    # no side is better: rows of a batch share its clock, so a resample of rows is no second timing
+    Metric("seconds_per_token", "Time per token", "seconds", "neither", lambda a: (a.seconds, a.stepped_tokens), ratio),
 )

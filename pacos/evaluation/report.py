@@ -21,6 +21,7 @@ from typing import Any
 from pacos.evaluation import charts
 from pacos.evaluation.metrics import Answer
 from pacos.evaluation.results import Evaluation, GroupResult, MetricResult, RowResult
+from pacos.evaluation.statistics import FEWEST_ROWS
 from pacos.evaluation.tables import BETTER_WHEN, method_note
 from pacos.evaluation.worddiff import mark_changes
 from pacos.evaluation.wording import counted, format_difference, format_interval, format_value
@@ -55,6 +56,7 @@ def html_report(evaluation: Evaluation) -> str:
         lead=_lead(evaluation),
         tally=_tally(evaluation.metrics),
         metrics="".join(map(_metric, evaluation.metrics)),
+        fewest=FEWEST_ROWS,
         groups=_groups(evaluation.groups),
         lengths=charts.length_histogram(*_both(evaluation.rows, lambda answer: answer.tokens)),
         losses=charts.loss_scatter(

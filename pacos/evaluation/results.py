@@ -4,7 +4,11 @@
 
     verdict          one sentence                      metrics[], groups[]  see `MetricResult`, `GroupResult`
     rows[]           see `RowResult`, `Answer`         num_rows, rows_cut, level, resamples, bleu_signature
-    record           what the caller knows of the run: recipe, models, split, contract, date
+    rows_left_out[]  file:line or id of each           record               what the caller knows of the run: recipe,
+                                                                            models, split, contract, date
+
+A metric's verdict is better, worse, changed (where no side is better), no difference shown (its interval reaches zero),
+or too few rows (the interval is clear of zero, but fewer than `statistics.FEWEST_ROWS` rows differ).
 """
 
 from __future__ import annotations
@@ -71,7 +75,10 @@ class GroupResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Base against tuned, on `rows`. `rows_cut` were longer than max_length and scored in part."""
+    """Base against tuned, on `rows`.
+
+    `rows_cut` were longer than max_length and scored in part; the prompts of `rows_left_out` left no room for an answer.
+    """
 
     rows: tuple[RowResult, ...]
     metrics: tuple[MetricResult, ...]
@@ -80,6 +87,7 @@ class Evaluation:
     level: float
     resamples: int
     rows_cut: int = 0
+    rows_left_out: tuple[str, ...] = ()
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def metric(self, name: str) -> MetricResult:
@@ -113,6 +121,7 @@ class Evaluation:
             "verdict": self.headline,
             "num_rows": len(self.rows),
             "rows_cut": self.rows_cut,
+            "rows_left_out": list(self.rows_left_out),
             "level": self.level,
             "resamples": self.resamples,
             "bleu_signature": self.bleu_signature,

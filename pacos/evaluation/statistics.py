@@ -7,7 +7,8 @@ Rows are drawn with replacement, the same rows for both models, so what is hard 
 Intervals are BCa (Efron 1987, "Better bootstrap confidence intervals"): the percentiles of the resampled figures, moved
 for bias z0 (where the figure itself stands among them) and for skew a (from the jackknife: each row left out once).
 Where all resamples are equal the interval has no width: the rows do not vary, which is not the same as being sure, so
-a verdict also asks for `FEWEST_ROWS` rows on which the two models differ.
+a verdict also asks for `FEWEST_ROWS` rows on which the two models differ; with fewer it is "too few rows", however far
+the interval is from zero.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-Verdict = Literal["better", "worse", "changed", "no difference shown"]
+Verdict = Literal["better", "worse", "changed", "no difference shown", "too few rows"]
 
 LEVEL = 0.95
 FEWEST_ROWS = 6
@@ -82,8 +83,10 @@ def compare(
 def verdict(comparison: Comparison, direction: Literal["higher", "lower", "neither"]) -> Verdict:
     """What may be said: a side only where the interval is clear of zero and enough rows differ."""
     low, high = comparison.interval
-    if low <= 0 <= high or comparison.rows_that_differ < FEWEST_ROWS:
+    if low <= 0 <= high:
         return "no difference shown"
+    if comparison.rows_that_differ < FEWEST_ROWS:
+        return "too few rows"
     if direction == "neither":
         return "changed"
     return "better" if (low > 0) == (direction == "higher") else "worse"

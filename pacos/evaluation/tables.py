@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 
 from pacos.evaluation.results import Evaluation, GroupResult, MetricResult
+from pacos.evaluation.statistics import FEWEST_ROWS
 from pacos.evaluation.wording import counted, format_difference, format_interval, format_value
 
 HEADER = ("measure", "base", "tuned", "difference", "95 % interval", "verdict")
 GROUP_HEADER = ("group", "rows", "base", "tuned", "difference", "95 % interval", "verdict")
 BETTER_WHEN = {"higher": "\u2191", "lower": "\u2193", "neither": ""}
+NAMES_SHOWN = 3
 
 
 def render_table(evaluation: Evaluation) -> list[tuple[str, ...]]:
@@ -34,17 +36,36 @@ def markdown_table(evaluation: Evaluation) -> str:
 
 
 def method_note(evaluation: Evaluation) -> str:
-    """How the figures were made, in a sentence or two."""
-    cut = (
-        f" {counted(evaluation.rows_cut, 'row was', 'rows were')} cut to the longest length before scoring."
-        if evaluation.rows_cut
-        else ""
-    )
+    """How the figures were made, and what they leave out, in a few sentences."""
+    return " ".join(filter(None, (_how(evaluation), _rows_note(evaluation), _few_note(evaluation))))
+
+
+def _how(evaluation: Evaluation) -> str:
     return (
         f"{len(evaluation.rows)} rows; {100 * evaluation.level:g} % intervals by paired bootstrap (BCa, "
         f"{evaluation.resamples:,} resamples), each measure by itself. Perplexity over response tokens. "
-        f"BLEU: {evaluation.bleu_signature}.{cut}"
+        f"BLEU: {evaluation.bleu_signature}. Time per token counts the steps that write and not the reading of the "
+        "prompt; rows of a batch share its clock, so its interval says little, and it depends on batch size and machine."
     )
+
+
+def _rows_note(evaluation: Evaluation) -> str:
+    """Rows cut or left out for their length, the latter by name."""
+    cut, names = evaluation.rows_cut, evaluation.rows_left_out
+    notes = [f"{counted(cut, 'row was', 'rows were')} cut to the longest length before scoring."] if cut else []
+    if names:
+        more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
+        listed = ", ".join(names[:NAMES_SHOWN]) + more
+        notes.append(f"{counted(len(names), 'row was', 'rows were')} left out as too long to answer: {listed}.")
+    return " ".join(notes)
+
+
+def _few_note(evaluation: Evaluation) -> str:
+    """What "too few rows" means, where a verdict says so."""
+    metrics = [*evaluation.metrics, *(group.metric for group in evaluation.groups)]
+    if all(metric.verdict != "too few rows" for metric in metrics):
+        return ""
+    return f"Too few rows: base and tuned differ on fewer than {FEWEST_ROWS}, which can show no difference."
 
 
 def group_label(group: GroupResult) -> str:

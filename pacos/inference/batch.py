@@ -25,13 +25,15 @@ FinishReason = Literal["stop", "length"]
 class Completion:
     """An answer. `ids` are without the stop token, which is `stop_id` where there was one.
 
-    `seconds` is this row's share of the machine's time: the shares of all rows sum to the time that passed.
+    `seconds` is this row's share of the steps that wrote the tokens behind the first, `prompt_seconds` its share of the
+    pass that read the prompt and wrote the first: the shares of all rows sum to the time that passed.
     `logprobs` (nats): of `ids`, and of the stop token behind them, under the model before temperature and cuts.
     """
 
     ids: tuple[int, ...]
     finish_reason: FinishReason
     seconds: float
+    prompt_seconds: float
     logprobs: tuple[float, ...]
     stop_id: int | None = None
 
@@ -47,6 +49,7 @@ class Row:
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    prompt_seconds: float = 0.0
     stop_id: int | None = None
 
     @property
@@ -67,7 +70,9 @@ class Row:
 
     def completion(self) -> Completion:
         reason: FinishReason = "length" if self.stop_id is None else "stop"
-        return Completion(tuple(self.ids), reason, self.seconds, tuple(self.logprobs), self.stop_id)
+        return Completion(
+            tuple(self.ids), reason, self.seconds, self.prompt_seconds, tuple(self.logprobs), self.stop_id
+        )
 
 
 class Batch:
@@ -106,7 +111,9 @@ class Batch:
         ids = torch.tensor([[row.ids[-1]] for row in rows], device=self.network.device)
         positions = torch.tensor(lengths, device=self.network.device)[:, None]
         hidden = self.network.hidden(ids, positions, Decode(self.cache, lengths))
-        self._take(rows, hidden[:, 0], began)
+        share = self._take(rows, hidden[:, 0], began)
+        for row in rows:
+            row.seconds += share
         return rows
 
     @torch.inference_mode()
@@ -120,16 +127,18 @@ class Batch:
         device = self.network.device
         hidden = self.network.hidden(torch.tensor([ids], device=device), layout.positions()[None].to(device), layout)
         last = [len(prompt) - 1 + shift for prompt, shift in zip(prompts, shifts, strict=True)]
-        self._take(rows, hidden[0, last], began)
+        share = self._take(rows, hidden[0, last], began)
+        for row in rows:
+            row.prompt_seconds = share
 
-    def _take(self, rows: Sequence[Row], hidden: torch.Tensor, began: float) -> None:
-        """Choose each row's token, share out the time, free the slots of those that ended."""
+    def _take(self, rows: Sequence[Row], hidden: torch.Tensor, began: float) -> float:
+        """Choose each row's token, free the slots of those that ended; each row's share of the seconds since `began`."""
         tokens, logprobs = choose(self.network.logits(hidden), [row.sampler for row in rows])
         share = (time.perf_counter() - began) / len(rows)
         for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
             row.take(token, logprob, self.stop_ids)
-            row.seconds += share
         self._rows = [None if row is None or row.done else row for row in self._rows]
+        return share
 
     def _place(self, row: Row) -> int:
         """A slot for a row: the first gap, else the next one."""
