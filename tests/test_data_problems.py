@@ -115,7 +115,7 @@ def test_all_bad_rows_are_kept_and_the_first_twenty_shown(tmp_path: Path) -> Non
     assert len(caught.value.problems) == 30
     assert str(caught.value).splitlines()[0] == (
         f"{path}: 30 of the 31 rows read cannot be used; mend them, "
-        "or leave them out with --set data.skip_bad_rows=true"
+        "or leave them out (for training: --set data.skip_bad_rows=true)"
     )
     assert str(caught.value).splitlines()[-1] == "  and 10 more"
     assert len(str(caught.value).splitlines()) == 22

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,126 @@ def test_every_writer_and_reader_are_a_round_trip(
     path = tmp_path_factory.mktemp("round") / name
     write_examples(rows, path, layout=layout)
     assert load_examples(path).examples == rows
+
+
+# Not the reader's own list: a name that a reader learns and the writer does not is to be noticed here.
+NAMES = [
+    "instruction",
+    "input",
+    "output",
+    "system",
+    "history",
+    "id",
+    "source",
+    "lineage",
+    "extra",
+    "instances",
+    "prompt",
+    "completion",
+    "question",
+    "query",
+    "context",
+    "answer",
+    "response",
+    "text",
+    "messages",
+    "conversations",
+    "conversation",
+    "Output",
+    "Messages",
+    "category",
+    "split",
+    "n",
+]
+any_text = st.one_of(st.text(max_size=8), st.just("### Human: Hi ### Assistant: No"))
+any_json = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), any_text),
+    lambda inner: st.one_of(st.lists(inner, max_size=2), st.dictionaries(st.sampled_from(NAMES), inner, max_size=2)),
+    max_leaves=4,
+)
+columns = st.dictionaries(st.one_of(st.sampled_from(NAMES), st.text(max_size=3)), any_json, max_size=6).map(
+    lambda extra: json.loads(json.dumps(extra))
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(st.builds(replace, examples, extra=columns), min_size=1, max_size=3))
+@pytest.mark.parametrize(("name", "layout"), [("a.json", "alpaca"), ("a.jsonl", "alpaca"), ("a.jsonl", "messages")])
+def test_no_extra_column_changes_a_row_on_its_way_through_a_file(
+    tmp_path_factory, name: str, layout: str, rows: list[Example]
+) -> None:
+    path = tmp_path_factory.mktemp("extra") / name
+    write_examples(rows, path, layout=layout)
+    read = load_examples(path).examples
+    assert [(e.id, e.extra) for e in read] == [(e.id, e.extra) for e in rows]
+    assert read == rows
+
+
+@pytest.mark.parametrize("layout", ["alpaca", "messages"])
+@pytest.mark.parametrize(
+    "value",
+    ["### Human: Hi ### Assistant: No", "", None, [{"role": "user", "content": "No"}], {"text": "No"}],
+)
+def test_each_known_name_alone_as_an_extra_column_changes_nothing(tmp_path: Path, layout: str, value: object) -> None:
+    for name in NAMES:
+        row = Example("Add.", "2 and 3", "5", source="s", lineage=("seed",), extra={name: value})
+        write_examples([row], tmp_path / "a.jsonl", layout=layout)
+        assert load_examples(tmp_path / "a.jsonl").examples == [row], name
+
+
+ASKED = [{"role": "user", "content": "2 + 3?"}, {"role": "assistant", "content": "5"}]
+
+
+@pytest.mark.parametrize(
+    ("row", "written"),
+    [
+        (
+            {"messages": ASKED, "instruction": "a", "output": "b", "input": "c", "n": 1},
+            {"output": "5", "n": 1, "extra": {"instruction": "a", "output": "b", "input": "c"}},
+        ),
+        ({"prompt": "2 + 3?", "completion": "5", "input": "c"}, {"output": "5", "extra": {"input": "c"}}),
+        (
+            {"question": "2 + 3?", "context": "", "answer": "5", "input": "c"},
+            {"output": "5", "extra": {"input": "c"}},
+        ),
+        (
+            {"messages": ASKED, "output": [1], "conversations": 7},
+            {"output": "5", "extra": {"output": [1], "conversations": 7}},
+        ),
+        ({"prompt": "2 + 3?", "completion": "5", "source": 7}, {"output": "5", "extra": {"source": 7}}),
+        ({"prompt": "2 + 3?", "completion": "5", "extra": {"n": 1}}, {"output": "5", "extra": {"extra": {"n": 1}}}),
+    ],
+)
+def test_a_column_named_like_a_field_is_written_beside_the_fields(tmp_path: Path, row: dict, written: dict) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    read = load_examples(tmp_path / "a.jsonl").examples
+    write_examples(read, tmp_path / "b.jsonl")
+    fields = {"instruction": "2 + 3?", "input": "", "id": read[0].id, "source": "a.jsonl:1"}
+    assert json.loads((tmp_path / "b.jsonl").read_text()) == {**fields, **written}
+    assert load_examples(tmp_path / "b.jsonl").examples == read
+
+
+def test_another_tools_extra_column_is_not_opened(tmp_path: Path) -> None:
+    row = {"instruction": "Add.", "output": "5", "text": "a", "extra": {"text": "b"}}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    read = load_examples(tmp_path / "a.jsonl").examples
+    assert read[0].extra == {"text": "a", "extra": {"text": "b"}}
+    write_examples(read, tmp_path / "b.jsonl")
+    assert load_examples(tmp_path / "b.jsonl").examples == read
+
+
+def test_an_extra_id_that_is_the_rows_own_survives(tmp_path: Path) -> None:
+    row = Example("Add.", output="5", source="s")
+    row = replace(row, extra={"id": row.id})
+    write_examples([row], tmp_path / "a.jsonl")
+    assert load_examples(tmp_path / "a.jsonl").examples == [row]
+
+
+def test_a_column_without_a_name_survives(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(",prompt,completion\n0,2 + 3?,5\n")
+    (tmp_path / "b.jsonl").write_text(json.dumps({"": "### Human: Hi", "question": "2 + 3?", "answer": "5"}))
+    assert load_examples(tmp_path / "a.csv").examples[0].extra == {"": "0"}
+    assert load_examples(tmp_path / "b.jsonl").examples[0].extra == {"": "### Human: Hi"}
 
 
 def test_alpaca_rows_look_as_other_tools_expect(tmp_path: Path) -> None:

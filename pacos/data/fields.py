@@ -1,6 +1,10 @@
-"""One field of a raw row -> text, or what is wrong with it.
+"""The fields of a raw row: the column names that readers know, and the text of one field or what is wrong with it.
 
-Each function takes the list `wrong`, and adds to it what the field has against it: where, what, and what to do.
+The functions that read a field take the list `wrong`, and add to it what the field has against it: where, what, and
+what to do. A column that no field is made of goes into `Example.extra`; where its name is one that readers know, it is
+written inside one column, so that it is not taken for a field when the file is read again:
+
+    {"output": "5", "n": 1, "extra": {"answer": "five"}}     fold ->     <- unfold     extra {"n": 1, "answer": "five"}
 """
 
 from __future__ import annotations
@@ -9,6 +13,31 @@ from collections.abc import Mapping
 from typing import Any
 
 Row = Mapping[str, Any]
+OUTPUTS = ("output", "response", "completion", "answer")
+CONVERSATIONS = ("messages", "conversations", "conversation")
+FOLDED = "extra"
+_FIELDS = ("instruction", "instances", "prompt", "question", "query", "input", "context", "text", "system", "history")
+KNOWN = frozenset((*_FIELDS, *OUTPUTS, *CONVERSATIONS, "id", "source", "lineage", FOLDED))
+"""Every column name that a reader gives a meaning to, in lower case."""
+
+
+def fold(extra: Row) -> dict[str, Any]:
+    """Extra columns as they are written: those with a known name go together under the column `extra`."""
+    folded = {name: value for name, value in extra.items() if is_known(name)}
+    plain = {name: value for name, value in extra.items() if name not in folded}
+    return plain | ({FOLDED: folded} if folded else {})
+
+
+def unfold(columns: Row) -> dict[str, Any]:
+    """The extra columns that `fold` wrote. Another tool's column `extra` stays as it is."""
+    plain = dict(columns)
+    folded = plain.pop(FOLDED, None)
+    ours = isinstance(folded, Mapping) and folded and all(map(is_known, folded)) and not folded.keys() & plain.keys()
+    return plain | dict(folded) if ours else dict(columns)
+
+
+def is_known(name: str) -> bool:
+    return name.strip().lower() in KNOWN
 
 
 def text_problem(text: str) -> str:

@@ -17,10 +17,20 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pacos.data.fields import Row, kind_of, optional_text, required_text, text_of, text_problem
+from pacos.data.fields import (
+    CONVERSATIONS,
+    OUTPUTS,
+    Row,
+    kind_of,
+    optional_text,
+    required_text,
+    text_of,
+    text_problem,
+    unfold,
+)
 from pacos.data.records import Example, Message
 from pacos.errors import DataError, did_you_mean
 
@@ -28,8 +38,6 @@ ROLES = {
     "system": "system", "user": "user", "human": "user", "prompter": "user",
     "assistant": "assistant", "gpt": "assistant", "model": "assistant", "bot": "assistant", "chatgpt": "assistant",
 }  # fmt: skip
-OUTPUTS = ("output", "response", "completion", "answer")
-CONVERSATIONS = ("messages", "conversations", "conversation")
 _MARK = re.compile(r"###\s*(Human|Assistant)\s*:")
 
 
@@ -70,9 +78,10 @@ def layout_of(row: Row) -> Layout | None:
     if {"instruction", "instances"} <= names.keys():
         return Layout("seed tasks", _read_seed_task, (names["instruction"], names["instances"]))
     for key in ("input", "text", "prompt"):
-        if isinstance(text := row.get(names.get(key, "")), str) and _MARK.match(text.lstrip()):
+        text = row[names[key]] if key in names and "instruction" not in names else None
+        if isinstance(text, str) and _MARK.match(text.lstrip()):
             return Layout("transcript", _read_transcript, (names[key], _first(names, OUTPUTS)))
-    if isinstance(row.get(names.get("prompt", "")), list) and "completion" in names:
+    if {"prompt", "completion"} <= names.keys() and isinstance(row[names["prompt"]], list):
         return Layout("messages", _read_conversation, (names["prompt"], names["completion"]))
     return _flat_layout(names)
 
@@ -218,7 +227,8 @@ def _history(row: Row, wrong: list[str]) -> tuple[Message, ...]:
 
 def _example(row: Row, source: str, used: set[str], **fields: Any) -> Example:
     """An example with the row's own source and lineage, and every unused column in `extra`."""
-    extra = {key: value for key, value in row.items() if key not in used}
+    # A field that the layout lacks is "" in `used`; a column may be named "" (the index of a CSV file).
+    extra = {key: value for key, value in row.items() if key not in used or not key}
     lineage: tuple[str, ...] = ()
     if extra:
         own = extra.get("source")
@@ -229,7 +239,7 @@ def _example(row: Row, source: str, used: set[str], **fields: Any) -> Example:
         if isinstance(names, list) and all(isinstance(name, str) for name in names):
             lineage = tuple(names)
             del extra["lineage"]
-    example = Example(source=source, lineage=lineage, extra=extra, **fields)
-    if "id" in extra and isinstance(extra["id"], str) and len(extra["id"]) == 16 and extra["id"] == example.id:
+    example = Example(source=source, lineage=lineage, **fields)
+    if isinstance(extra.get("id"), str) and len(extra["id"]) == 16 and extra["id"] == example.id:
         del extra["id"]
-    return example
+    return replace(example, extra=unfold(extra)) if extra else example

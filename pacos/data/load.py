@@ -70,7 +70,7 @@ def load_examples(path: str | Path, *, limit: int | None = None, skip_bad: bool 
     if reading.problems and not skip_bad:
         raise DataError(
             f"{path}: {len(reading.problems)} of the {reading.seen} rows read cannot be used; mend them, "
-            "or leave them out with --set data.skip_bad_rows=true",
+            "or leave them out (for training: --set data.skip_bad_rows=true)",
             reading.problems,
         )
     if not reading.examples:

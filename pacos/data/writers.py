@@ -3,8 +3,9 @@
     .json     an array of Alpaca rows         .jsonl    one row a line
     layout="messages"                         {"messages": [...]} rows, for tools that expect conversations
 
-`id`, and `source` and `lineage` where known, stand beside the fields, and unknown columns after them. A file appears
-whole or not at all: it is written under a temporary name, flushed to the disk and renamed.
+`id`, and `source` and `lineage` where known, stand beside the fields, and unknown columns after them. An unknown column
+never takes the place of a field: see `fold`. A file appears whole or not at all: it is written under a temporary name,
+flushed to the disk and renamed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from pacos.data.fields import fold, text_problem
 from pacos.data.records import Example
 from pacos.errors import ResourceError, UsageError
 
@@ -27,7 +29,7 @@ def write_examples(
     if path.suffix not in (".json", ".jsonl"):
         raise UsageError(f"{path}: datasets are written as .json or .jsonl")
     to_row: Callable[[Example], dict[str, Any]] = {"alpaca": alpaca_row, "messages": messages_row}[layout]
-    rows = [json.dumps(to_row(example), ensure_ascii=False, default=str) for example in examples]
+    rows = [_json(to_row(example)) for example in examples]
     text = "[\n" + ",\n".join(rows) + "\n]\n" if path.suffix == ".json" else "".join(f"{row}\n" for row in rows)
     write_whole(path, text)
 
@@ -53,7 +55,16 @@ def messages_row(example: Example) -> dict[str, Any]:
 
 def _beside(example: Example) -> dict[str, Any]:
     known = {"id": example.id, "source": example.source, "lineage": list(example.lineage)}
-    return {key: value for key, value in known.items() if value} | dict(example.extra)
+    extra = dict(example.extra)
+    if extra.get("id", example.id) != example.id:
+        known["id"] = extra.pop("id")  # the file's own name for the row
+    return {key: value for key, value in known.items() if value or key == "id"} | fold(extra)
+
+
+def _json(row: dict[str, Any]) -> str:
+    """One line of JSON. An unknown column may hold half of a surrogate pair, which only an escape can write."""
+    text = json.dumps(row, ensure_ascii=False, default=str)
+    return json.dumps(row, default=str) if text_problem(text) else text
 
 
 def write_whole(path: Path, text: str) -> None:
