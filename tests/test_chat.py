@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from pacos.cli import chat
+from pacos.cli.show import safe
 from pacos.data.records import Message
 from pacos.errors import UsageError
 from pacos.inference import ChatSession, Engine, Sampling
@@ -137,7 +138,7 @@ def test_control_characters_of_an_answer_do_not_reach_the_terminal(capsys: pytes
 
 
 def test_escape_sequences_are_printed_as_harmless_text() -> None:
-    assert chat.UNSAFE.sub("", "a\x1b[31mb\x1b]0;t\x07c\x9b1md\r\te\n") == "a[31mb]0;tc1md\te\n"
+    assert safe("a\x1b[31mb\x1b]0;t\x07c\x9b1md\r\te\n") == "a[31mb]0;tc1md\te\n"
 
 
 def test_it_is_said_once_that_old_turns_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,7 +196,7 @@ def test_lines_of_a_pipe_are_answered_plainly(
     session.engine = Engine(Network(tiny_model("llama")), session.renderer.stop_ids)
     answers = ["".join(session.send("hello")), "".join(session.send("\ufffd\ufffd"))]
     assert code == 0
-    assert out == "".join(chat.UNSAFE.sub("", answer) + "\n" for answer in answers)
+    assert out == "".join(safe(answer) + "\n" for answer in answers)
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def refused(tree: dict[str, Any]) -> str:
         ({"method": "lorra"}, "method: 'lorra' is not accepted: input should be 'full', 'lora' or 'qlora'"),
         (
             {"method": "full", "lora": {"rank": 8}},
-            "'lora' has no effect with method 'full'; remove it, or set method to lora or qlora",
+            "'lora' has no effect with method 'full'; take it out (--set lora=null), or set method to lora or qlora",
         ),
         (
             {"method": "lora", "model": {"double_quant": True}},

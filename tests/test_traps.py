@@ -24,7 +24,7 @@ from pacos.models import Network
 from pacos.models.packs import make_packs
 from pacos.prompts import Rendered, Renderer
 from pacos.recipes import recipe_from_tree
-from pacos.training.lengths import within_length
+from pacos.training.lengths import check_lengths
 from tests.conftest import Cli, save_tiny
 from tests.prompts_tokenizers import llama_tokenizer, phi3_tokenizer
 from tests.rows import random_rows
@@ -284,12 +284,12 @@ def test_rows_without_a_token_that_carries_loss_are_refused_by_id() -> None:
     good = (Example("a", output="b", source="rows.jsonl:1"), Rendered((3, 4, 5), (False, False, True)))
     mute = [(Example(f"a{n}", output="b", source=f"rows.jsonl:{n}"), Rendered((3, 4), (n == 2, False))) for n in (2, 3)]
     with pytest.raises(DataError) as caught:
-        within_length([good, *mute], recipe)
+        check_lengths([good, *mute], recipe)
     assert str(caught.value).splitlines() == [
         "rows.jsonl: 2 rows have nothing to learn from; give them an answer, or leave them out",
         *(f"  {example.source} ({example.id}): no token of it carries loss" for example, _ in mute),
     ]
-    assert within_length([good], recipe) == ([good], [])
+    assert check_lengths([good], recipe) == []
 
 
 def test_rows_that_are_cut_are_counted_and_named_and_above_a_share_refused(

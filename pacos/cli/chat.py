@@ -7,7 +7,6 @@ is a message, so `echo "Name a colour." | pacos chat` prints an answer and ends.
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pacos.cli.eval import chosen
-from pacos.cli.show import note, say
+from pacos.cli.show import note, safe, say
 from pacos.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -27,8 +26,6 @@ HELP = """/reset          forget the conversation
 /system TEXT    use another system message; without TEXT, the template's own
 /help           this
 quit, exit, q or Ctrl-D ends; Ctrl-C stops the answer under way"""
-UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-"""Control characters but tab and line end: what a terminal would act on."""
 
 
 def chat(
@@ -157,7 +154,7 @@ def answer(session: ChatSession, text: str, live: bool) -> None:
         note("the conversation has outgrown the model's context: the oldest turns are left out from here on")
     try:
         for piece in pieces:
-            sys.stdout.write(UNSAFE.sub("", piece))
+            sys.stdout.write(safe(piece))
             sys.stdout.flush()
     except KeyboardInterrupt:
         if not live:

@@ -12,7 +12,7 @@ import typer
 from pacos.cli import train
 from pacos.cli.eval import Options, evaluate_run, print_evaluation, write_evaluation
 from pacos.cli.session import open_run
-from pacos.cli.show import duration, out, say
+from pacos.cli.show import duration, out, safe, say
 from pacos.cli.train import Set, print_result
 from pacos.errors import UsageError
 from pacos.recipes import Recipe, load_recipe, resolved_tree
@@ -77,7 +77,7 @@ def print_answers(evaluation: Evaluation) -> None:
     for row in [*changed[: SHOWN - 1], *wrong[:1]]:
         console.rule(style="dim")
         prompt = f"{row.instruction}\n{row.input}" if row.input else row.instruction
-        console.print(prompt, markup=False, style="bold")
+        console.print(safe(prompt), markup=False, style="bold")
         console.print(f"base:   {one_line(row.base.text)}", markup=False)
         console.print(
             f"tuned:  {one_line(row.tuned.text)}", markup=False, style="green" if row.tuned.exact else "yellow"
@@ -86,7 +86,7 @@ def print_answers(evaluation: Evaluation) -> None:
 
 
 def one_line(text: str, longest: int = 160) -> str:
-    flat = " / ".join(text.strip().splitlines())
+    flat = " / ".join(safe(text).strip().splitlines())
     return flat if len(flat) <= longest else f"{flat[: longest - 3]}..."
 
 

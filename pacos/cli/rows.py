@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from pacos.cli.show import out
+from pacos.cli.show import out, safe
 from pacos.errors import GateError
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def row_text(rendered: Rendered, renderer: Renderer) -> Text:
     """The decoded row; runs of equal mask are decoded together, so that characters of several tokens stay whole."""
     text = Text()
     for carries_loss, run in groupby(zip(rendered.ids, rendered.loss_mask, strict=True), key=lambda pair: pair[1]):
-        text.append(renderer.show([id for id, _ in run]), style=LOSS if carries_loss else PLAIN)
+        text.append(safe(renderer.show([id for id, _ in run])), style=LOSS if carries_loss else PLAIN)
     return text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -24,6 +25,15 @@ def out() -> Console:
 def err() -> Console:
     """What is going on, on stderr."""
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+"""Control characters but tab and line end: what a terminal would act on."""
+
+
+def safe(text: str) -> str:
+    """Text of a model or of data, without what a terminal would act on."""
+    return UNSAFE.sub("", text)
 
 
 def say(text: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pacos.cli.show import bar, duration, note, out, plain, say, size, tokens
+from pacos.errors import UsageError
 from pacos.recipes import Recipe, load_recipe, recipe_to_yaml
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Fine-tune a model from a recipe."""
+    refuse_idle_options(show_rows > 0, dry_run, resume, as_json)
     overrides = [*set_, *([f"train.epochs={epochs}"] if epochs is not None else [])]
     resolved = load_recipe(recipe, overrides)
     target = folder or Path("runs") / resolved.name
@@ -58,6 +60,14 @@ def train(
         print(json.dumps({"run": str(target), **plain(record.result.model_dump())}))
     else:
         print_result(record, target)
+
+
+def refuse_idle_options(show_rows: bool, dry_run: bool, resume: bool, as_json: bool) -> None:
+    """Raises UsageError for options that would have no effect beside each other."""
+    if show_rows and (dry_run or resume or as_json):
+        raise UsageError("--show-rows prints rows and stops; --dry-run, --resume and --json have no effect beside it")
+    if dry_run and resume:
+        raise UsageError("--dry-run trains nothing, so --resume has no effect beside it")
 
 
 def prepare_run(recipe: Recipe) -> Prepared:

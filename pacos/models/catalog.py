@@ -85,6 +85,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pacos"
 
 
+def public_name(name: str) -> str:
+    """The hub id of a model that pacos knows by a name of its own, for files that other tools read; else the name."""
+    return ENTRIES[name].hub if name in ENTRIES else name
+
+
 def find_entry(name: str) -> Entry:
     if name not in ENTRIES:
         raise UsageError(f"{name}: no such model{did_you_mean(name, ENTRIES)}\n  known by name: {', '.join(ENTRIES)}")

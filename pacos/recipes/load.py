@@ -109,6 +109,8 @@ def _set(tree: dict[str, Any], override: str) -> None:
         node[leaf] = _number_or(yaml.safe_load(text))
     except yaml.YAMLError:
         raise UsageError(f"--set {override}: '{text}' is not a value") from None
+    if node[leaf] is None and not sections:
+        del node[leaf]  # `lora=null` takes a section out
 
 
 def _number_or(value: Any) -> Any:
@@ -129,7 +131,7 @@ def _explain(problem: Any) -> str:
         known = list(section.model_fields) if section else []
         hint = _elsewhere(where[-1]) or did_you_mean(where[-1], known)
         return f"unknown key '{key}'{hint or '; known here: ' + ', '.join(known)}"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = problem["msg"].removeprefix("Value error, ").replace("a valid tuple", "a list, as in [q_proj, v_proj]")
     if not where:
         return message
     return f"{key}: {problem['input']!r} is not accepted: {message[0].lower()}{message[1:]}"

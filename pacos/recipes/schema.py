@@ -96,7 +96,9 @@ class TrainOptions(Section):
     eval_rows: int = Field(200, ge=1, description="validation rows used while training, at most")
     patience: int = Field(0, ge=0, description="stop after this many evaluations without a better loss; 0 never")
     keep: Literal["best", "last"] = Field("best", description="which weights become the artifact")
-    save_every: int = Field(0, ge=0, description="steps between checkpoints; 0 saves at every evaluation")
+    save_every: int = Field(
+        0, ge=0, description="steps between checkpoints, which are also written at every evaluation; 0 adds none"
+    )
     keep_checkpoints: int = Field(2, ge=1, description="checkpoints kept; older ones are removed")
 
 
@@ -141,7 +143,9 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _no_option_without_effect(self) -> Recipe:
         if self.method == "full" and "lora" in self.model_fields_set:
-            raise ValueError("'lora' has no effect with method 'full'; remove it, or set method to lora or qlora")
+            raise ValueError(
+                "'lora' has no effect with method 'full'; take it out (--set lora=null), or set method to lora or qlora"
+            )
         if self.method != "qlora" and "double_quant" in self.model.model_fields_set:
             raise ValueError("'model.double_quant' has no effect without method 'qlora'")
         if self.data.validation_share + self.data.test_share >= 0.9:

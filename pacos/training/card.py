@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from pacos.models.catalog import public_name
 from pacos.training.record import RunRecord
 
 NON_COMMERCIAL = ("tatsu-lab/alpaca", "yahma/alpaca-cleaned", "alpaca_data")
@@ -22,7 +23,7 @@ def model_card(record: RunRecord) -> str:
 
 # {recipe["name"]}
 {_described(recipe["description"])}
-`{record.base.name}`, fine-tuned with [pacos](https://pypi.org/project/pacos) by {METHODS[recipe["method"]]} on `{record.data.path}`.
+`{public_name(record.base.name)}`, fine-tuned with pacos by {METHODS[recipe["method"]]} on `{record.data.path}`.
 
 | | |
 |---|---|
@@ -43,7 +44,7 @@ METHODS = {"full": "full fine-tuning", "lora": "LoRA", "qlora": "QLoRA (NF4)"}
 def metadata(record: RunRecord) -> dict[str, Any]:
     """The hub's YAML block."""
     found: dict[str, Any] = {
-        "base_model": record.base.name,
+        "base_model": public_name(record.base.name),
         "library_name": "transformers" if record.recipe["method"] == "full" else "peft",
     }
     if record.recipe["method"] != "full":
@@ -60,7 +61,7 @@ def facts(record: RunRecord) -> list[tuple[str, str]]:
     return [
         ("rows", f"{data.num_train} trained on, {data.num_validation} watched, {data.num_test} held out"),
         ("steps", f"{result.steps}, of which step {result.kept_step} is kept"),
-        ("tokens", f"{result.tokens:,} at {result.tokens_per_second:,.0f} a second"),
+        ("tokens", f"{result.tokens:,} computed (shared beginnings once), {result.tokens_per_second:,.0f} a second"),
         ("time", f"{result.seconds:.0f} s on {machine(record)}"),
         ("peak memory", f"{result.peak_memory_bytes / 2**30:.2f} GiB"),
         ("compute", record.compute_dtype),

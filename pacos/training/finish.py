@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +14,7 @@ from pacos.models.artifact import file_sha256, seal
 from pacos.prompts import chat_template_jinja, make_contract
 from pacos.recipes import resolved_tree
 from pacos.training.card import model_card
-from pacos.training.checkpoint import Position, steps_in
+from pacos.training.checkpoint import Position
 from pacos.training.plot import loss_plot
 from pacos.training.prepare import Prepared
 from pacos.training.receipt import save_and_compare
@@ -64,8 +63,6 @@ def write_artifact(
     write_record(record, folder)
     (folder / "README.md").write_text(model_card(record), encoding="utf-8")
     (folder / "loss.svg").write_text(picture(steps), encoding="utf-8")
-    for path in steps_in(folder / "checkpoints")[:-1]:
-        shutil.rmtree(path)
     seal(folder, OUTSIDE_MANIFEST)
     return record
 
@@ -110,14 +107,20 @@ def data_identity(prepared: Prepared, split_sha256: str) -> DataIdentity:
 def result_of(position: Position, kept: int, steps: list[Row], device_type: str) -> Result:
     """Figures over all steps of the run, those before a resume too."""
     seconds = sum(row["seconds"] for row in steps)
+    tenth = max(1, len(steps) // 10)
     return Result(
         steps=position.step,
         kept_step=kept,
-        first_loss=steps[0]["loss"],
-        last_loss=steps[-1]["loss"],
+        first_loss=mean_loss(steps[:tenth]),
+        last_loss=mean_loss(steps[-tenth:]),
         best_eval_loss=position.best_loss,
         seconds=seconds,
         tokens=position.tokens,
         tokens_per_second=position.tokens / seconds,
         peak_memory_bytes=peak_memory_bytes(device_type),
     )
+
+
+def mean_loss(steps: list[Row]) -> float:
+    """Over all response tokens of the steps, in nats."""
+    return sum(row["loss"] * row["targets"] for row in steps) / sum(row["targets"] for row in steps)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pacos.errors import GateError
 from pacos.models import Adapter, LoadedModel, Network, Packed, load_adapter, save_adapter, unwrap
+from pacos.models.catalog import public_name
 from pacos.models.quiet import quiet
 from pacos.training.record import Receipt
 
@@ -47,7 +48,7 @@ def save_and_compare(
 def _save_adapter(
     network: Network, adapter: Adapter, loaded: LoadedModel, folder: Path, prompts: Sequence[Sequence[int]]
 ) -> list[Tensor]:
-    save_adapter(adapter, folder, base_name=loaded.identity.name, revision=loaded.identity.revision)
+    save_adapter(adapter, folder, base_name=public_name(loaded.identity.name), revision=loaded.identity.revision)
     unwrap(loaded.model, adapter)
     again = load_adapter(loaded.model, folder)
     logits = probe_logits(network, prompts)

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pacos.errors import DataError, UsageError
+from pacos.recipes import recipe_from_tree
 
 FILE = "pacos.json"
 LIBRARIES = ("pacos", "torch", "transformers", "tokenizers", "peft", "safetensors", "bitsandbytes", "numpy")
@@ -56,8 +57,8 @@ class Receipt(BaseModel):
 
 
 class Result(BaseModel):
-    """What training came to. Losses in nats a response token; seconds in steps, evaluations left out; peak memory in bytes,
-    of the process that ended the run, or of the device."""
+    """What training came to. Losses in nats a response token, the first and the last over a tenth of the steps each; seconds
+    in steps, evaluations left out; peak memory in bytes, of the process that ended the run, or of the device."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     steps: int
@@ -98,9 +99,11 @@ def read_record(folder: Path) -> RunRecord:
     if not path.is_file():
         raise UsageError(f"{folder}: {missing_run(folder)}")
     try:
-        return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
-    except (ValidationError, ValueError) as error:
+        record = RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
+        recipe_from_tree(record.recipe, "recipe")
+    except (ValidationError, ValueError, UsageError) as error:
         raise DataError(f"{path}: not a run record that this version reads: {str(error).splitlines()[0]}") from None
+    return record
 
 
 def missing_run(folder: Path) -> str:
@@ -112,6 +115,8 @@ def missing_run(folder: Path) -> str:
         others = sorted(p.parent.name for p in folder.parent.glob(f"*/{FILE}")) if folder.parent.is_dir() else []
         hint = f"; runs there: {', '.join(others)}" if others else "; make one with: pacos train quickstart"
         return f"no such run{hint}"
+    if (folder / "adapter_config.json").is_file():
+        return f"an adapter of another tool: without {FILE} its prompt format is not known, and pacos does not guess it"
     return f"not a run of pacos ({FILE} is missing)"
 
 
