@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pacos"
-EVERYWHERE = {"errors", "lazy"}
+EVERYWHERE = {"errors", "files", "lazy"}
 MAY_IMPORT = {
     "errors": set(),
+    "files": set(),
     "lazy": set(),
     "recipes": set(),
     "data": set(),

@@ -38,11 +38,8 @@ def find_run(run: str | Path | None) -> Path:
     if run is None:
         return newest_run()
     path = Path(run)
-    if not path.exists() and path.parent == Path(".") and (RUNS / path).exists():
-        return RUNS / path
-    if not path.exists() and path.parent == Path(".") and not (path.parent / f"{path.name}.partial").exists():
-        return RUNS / path
-    return path
+    is_name = path.parent == Path(".") and not path.exists() and not Path(f"{path}.partial").exists()
+    return RUNS / path if is_name else path
 
 
 def newest_run() -> Path:

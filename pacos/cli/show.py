@@ -74,6 +74,7 @@ class Bar:
 
     def __init__(self, label: str):
         self.label, self.started, self.printed = label, time.monotonic(), -1
+        self.label_started = self.started
         self.live = sys.stderr.isatty()
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -88,14 +89,17 @@ class Bar:
         self.task = self.progress.add_task(label, total=None, detail="")
 
     def update(self, done: int, total: int, detail: str = "", label: str = "") -> None:
-        self.label = label or self.label
+        if label and label != self.label:
+            self.label, self.label_started = label, time.monotonic()
         if self.live:
             self.progress.update(self.task, completed=done, total=total, detail=detail, description=self.label)
             return
         twentieth = done * PLAIN_LINES // max(1, total)
         if twentieth != self.printed or done == total:
             self.printed = twentieth
-            say(f"{self.label} {done}/{total} {detail} {duration(time.monotonic() - self.started)}")
+            now = time.monotonic()
+            left = f", {duration((now - self.label_started) / done * (total - done))} left" if 0 < done < total else ""
+            say(f"{self.label} {done}/{total} {detail} {duration(now - self.started)}{left}")
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pacos.data.fields import fold, text_problem
 from pacos.data.records import Example
 from pacos.errors import ResourceError, UsageError
+from pacos.files import sync
 
 
 def write_examples(
@@ -77,16 +78,8 @@ def write_whole(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-        _flush_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise ResourceError(f"{path}: cannot be written: {error.strerror or error}") from None
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

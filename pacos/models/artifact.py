@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pacos.errors import DataError, ResourceError
+from pacos.files import sync
 
 MANIFEST = "manifest.json"
 
@@ -115,12 +116,3 @@ def files_of(folder: Path, ignore: tuple[str, ...] = ()) -> list[Path]:
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def sync(path: Path) -> None:
-    """Flush a file or folder to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
