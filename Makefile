@@ -29,7 +29,7 @@ quickstart: $(STAMP)  ## fine-tune, evaluate and try a real 135M model, in minut
 
 test: $(VENV)/.installed-dev  ## all checks and tests
 	$(MAKE) --no-print-directory check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	PYTHONHASHSEED=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(VENV)/.installed-dev  ## lint, types, who imports whom, documents fresh
 	$(BIN)/ruff check .
