@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check bench-train docs format clean
+.PHONY: help quickstart test check bench-train bench-packing bench-memory bench-qlora bench-full bench-lengths gpu-check bench-dedup docs format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -37,12 +37,36 @@ check: $(VENV)/.installed-dev  ## lint, types, who imports whom, documents fresh
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 	$(BIN)/python scripts/make_docs.py --check
+	$(BIN)/python scripts/make_performance.py --check
 
 bench-train: $(VENV)/.installed-bench  ## our training step beside TRL's, in one call
 	$(BIN)/python benchmarks/train.py
 
-docs: $(VENV)/.installed-dev  ## write docs/cli.md and docs/recipes.md again
+bench-packing: $(VENV)/.installed-bench  ## tokenizing and packing beside TRL's
+	$(BIN)/python benchmarks/packing.py
+
+bench-qlora: $(VENV)/.installed-bench  ## a QLoRA step at Phi-3-mini's geometry beside TRL + bitsandbytes
+	$(BIN)/python benchmarks/qlora.py
+
+bench-full: $(VENV)/.installed-bench  ## full fine-tuning of SmolLM2-135M beside TRL's
+	$(BIN)/python benchmarks/full.py
+
+bench-lengths: $(VENV)/.installed-bench  ## cost of a step by length and number of rows
+	$(BIN)/python benchmarks/lengths.py
+
+gpu-check: $(VENV)/.installed-bench  ## on a CUDA device: checks against the CPU, and speed beside TRL + liger-kernel
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt liger-kernel
+	$(BIN)/python benchmarks/gpu.py
+
+bench-dedup: $(VENV)/.installed-bench  ## novelty of 52,002 instructions beside rapidfuzz and rouge-score
+	$(BIN)/python benchmarks/dedup.py
+
+bench-memory: $(STAMP)  ## planned against measured peak memory
+	$(BIN)/python benchmarks/memory.py
+
+docs: $(VENV)/.installed-dev  ## write docs/cli.md, docs/recipes.md and, from the results, docs/performance.md again
 	$(BIN)/python scripts/make_docs.py
+	$(BIN)/python scripts/make_performance.py
 
 format: $(VENV)/.installed-dev  ## format the code
 	$(BIN)/ruff format .

@@ -23,7 +23,9 @@ MAY_IMPORT = {
     "inference": {"prompts", "models", "data"},
     "training": {"data", "prompts", "models", "recipes"},
     "evaluation": {"data", "prompts", "inference"},
-    "cli": {"recipes", "data", "prompts", "models", "inference", "training", "evaluation"},
+    "studio": {"data"},
+    "self_instruct": {"data", "prompts"},
+    "cli": {"self_instruct", "studio", "recipes", "data", "prompts", "models", "inference", "training", "evaluation"},
 }
 WITHOUT_TORCH = [
     "pacos.data",
@@ -33,7 +35,8 @@ WITHOUT_TORCH = [
     "pacos.cli.main",
     "pacos.models.catalog",
 ]
-WITHOUT_TORCH += ["pacos.training.record"]
+WITHOUT_TORCH += ["pacos.studio.explore.database"]
+WITHOUT_TORCH += ["pacos.training.record", "pacos.self_instruct.loop", "pacos.self_instruct.endpoint"]
 HEAVY = ("torch", "transformers", "bitsandbytes", "peft")
 
 

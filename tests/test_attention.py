@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from pacos.models import Network, Packed
-from pacos.models.packs import Pack, build_pack
+from pacos.models.kernels import native
+from pacos.models.kernels.attention import attend_spans, reference_attention
+from pacos.models.packs import Pack, build_pack, share
 from pacos.prompts import Rendered
 from tests.rows import random_rows
 from tests.tiny import FAMILIES, tiny_model
@@ -26,44 +29,76 @@ def reference_hidden(model: torch.nn.Module, row: Rendered) -> torch.Tensor:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("shared", [0, 6])
-def test_packed_hidden_states_equal_those_of_each_row_alone(family: str, shared: int) -> None:
+@pytest.mark.parametrize("kernels", [True, False])
+def test_packed_hidden_states_equal_those_of_each_row_alone(family: str, shared: int, kernels: bool) -> None:
     model = tiny_model(family)
     network = Network(copy.deepcopy(model))
     rows = random_rows(5, shared=shared)
-    with torch.no_grad():
-        pack = build_pack(rows)
+    pack, trie = build_pack(rows), share([row.ids for row in rows])
+    assert pack.layout.lengths[0] == shared or not shared
+    with torch.no_grad(), nullcontext() if kernels else native.plain():
         packed = hidden_of(network, pack)
-        assert pack.layout.prefix == shared
-        start = shared
-        for row in rows:
-            own = len(row.ids) - shared
-            torch.testing.assert_close(
-                packed[start : start + own], reference_hidden(model, row)[shared:], rtol=1e-4, atol=1e-5
-            )
-            start += own
+        for i, row in enumerate(rows):
+            expected = reference_hidden(model, row)
+            torch.testing.assert_close(packed[trie.places(i)], expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_changing_a_neighbour_changes_nothing(family: str) -> None:
     network = Network(tiny_model(family))
-    first, second, third = random_rows(3)
+    first, second = random_rows(2)
+    other = Rendered((*second.ids[:-3], 9, 8, 7), second.loss_mask)
     with torch.no_grad():
-        a = hidden_of(network, build_pack([first, second]))
-        b = hidden_of(network, build_pack([first, third]))
-    assert torch.equal(a[: len(first.ids)], b[: len(first.ids)])
+        a, b = (hidden_of(network, build_pack([first, x])) for x in (second, other))
+    assert not torch.equal(a, b)
+    places = share([first.ids, second.ids]).places(0)
+    assert places == share([first.ids, other.ids]).places(0)
+    assert torch.equal(a[places], b[places])
 
 
-@pytest.mark.parametrize("window", [None, 1, 5])
-def test_the_block_mask_is_the_row_by_row_result(window: int | None) -> None:
-    layout = Packed([4, 9, 3], prefix=5)
+FOREST = Packed([5, 4, 9, 3, 2, 1, 7], [-1, 0, 0, 1, 1, -1, -1])
+
+
+@pytest.mark.parametrize("kernels", [True, False])
+@pytest.mark.parametrize("softcap", [None, 2.0])
+@pytest.mark.parametrize("window", [None, 1, 5, 8])
+@pytest.mark.parametrize("block", [2, 256])
+def test_attention_over_a_forest_is_the_masked_product_and_so_are_its_gradients(
+    window: int | None, softcap: float | None, block: int, kernels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pacos.models.attention.BLOCK", block)
+    layout = Packed(FOREST.lengths, FOREST.parents)
     torch.manual_seed(0)
-    query, key, value = torch.randn(1, 4, 21, 8), torch.randn(1, 2, 21, 8), torch.randn(1, 2, 21, 8)
-    by_rows = layout.attend(0, query, key, value, scaling=0.3, window=window, softcap=None)
-    torch.testing.assert_close(layout._attend_masked(query, key, value, 0.3, window), by_rows)
+    query, key, value = (torch.randn(31, heads, 8, requires_grad=True) for heads in (4, 2, 2))
+    upstream = torch.randn(31, 4, 8)
+    with nullcontext() if kernels else native.plain():
+        ours = attend_spans(query, key, value, layout.buckets(window, 4), 0.3, softcap)
+        grads = torch.autograd.grad(ours, (query, key, value), upstream)
+    expected = reference_attention(query, key, value, layout.seen(window), 0.3, softcap)
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
+    for grad, plain in zip(grads, torch.autograd.grad(expected, (query, key, value), upstream), strict=True):
+        torch.testing.assert_close(grad, plain, rtol=1e-5, atol=1e-5)
 
 
-def test_positions_restart_behind_the_prefix() -> None:
-    assert Packed([2, 3], prefix=2).positions().tolist() == [0, 1, 2, 3, 2, 3, 4]
+def test_buckets_hold_every_query_once_and_keep_to_their_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pacos.models.kernels.attention.ROOM", 4 * 9 * 14)
+    buckets = FOREST.buckets(None, 4)
+    queries = sorted(at for bucket in buckets for span in bucket.spans for at in range(*span.queries))
+    assert queries == list(range(31))
+    assert len(buckets) > 3
+    for bucket in buckets:
+        n, t, s = bucket.shape
+        assert n == 1 or n * 4 * t * s <= 4 * 9 * 14
+
+
+def test_a_long_row_computes_no_scores_of_the_future() -> None:
+    scores = sum(n * t * s for n, t, s in (bucket.shape for bucket in Packed([2048]).buckets(None, 1)))
+    needed = 256 * sum(range(256, 2049, 256))
+    assert needed <= scores <= needed * 1.06 < 2048 * 2048 * 0.6
+
+
+def test_positions_go_on_behind_what_a_segment_continues() -> None:
+    assert Packed([2, 1, 3, 2], [-1, 0, 1, 0]).positions().tolist() == [0, 1, 2, 3, 4, 5, 2, 3]
 
 
 @pytest.mark.parametrize("family", ["llama", "phi3", "qwen2", "mistral"])
@@ -72,7 +107,7 @@ def test_fused_norms_are_the_family_s_own(family: str) -> None:
     ids = torch.tensor([[5, 9, 33, 7]])
     with torch.no_grad():
         before = model.model(input_ids=ids).last_hidden_state
-        from pacos.models.norms import use_fused_norms
+        from pacos.models.kernels.norms import use_fused_norms
 
         assert use_fused_norms(model) == 5
         torch.testing.assert_close(model.model(input_ids=ids).last_hidden_state, before, rtol=1e-5, atol=1e-6)

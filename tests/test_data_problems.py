@@ -176,7 +176,7 @@ ARRAY = json.dumps([GOOD] * 3, indent=1)
             "a.json:2: byte 0xe9 at offset 22 is not UTF-8; save the file as UTF-8",
         ),
         ("a.json", ARRAY.encode("utf-16"), "is UTF-16; save it as UTF-8"),
-        ("a.json", gzip.compress(ARRAY.encode()), "is gzip-compressed; unpack it first (gunzip)"),
+        ("a.json", gzip.compress(ARRAY.encode(), mtime=0), "is gzip-compressed; unpack it first (gunzip)"),
         ("a.json", b"PK\x03\x04rest", "is a zip archive; unpack it first (unzip)"),
         ("a.json", b"\x7fELF\0\0\0", "is a binary file; give JSON, JSONL, CSV, TSV or Parquet"),
         ("a.json", "[" * 100_000, "not valid JSON (nested too deeply), after 0 whole rows"),

@@ -10,7 +10,8 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics.bleu import BLEU
 
-from pacos.evaluation.metrics import METRICS, bleu, bleu_counts, bleu_signature, exact_match, measure, rouge_l
+from pacos.data.rouge import rouge_l
+from pacos.evaluation.metrics import METRICS, bleu, bleu_counts, bleu_signature, exact_match, measure
 
 shared_data = Path(__file__).resolve().parents[2] / "shared" / "data"
 alpaca = shared_data / "alpaca" / "alpaca_data.json"

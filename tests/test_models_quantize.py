@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +24,7 @@ from pacos.models.quantize import (
     dequantize_weight,
     quantize_linears,
     quantized_linears,
+    unpack,
 )
 
 WIDEST_GAP = 1 - 0.6961928009986877
@@ -94,6 +97,70 @@ def test_gradients_reach_the_input_through_the_dequantized_weight(dtype: torch.d
     assert x.grad is not None
     assert torch.allclose(x.grad, seed @ dequantize_weight(nf4), atol=1e-5 if dtype == torch.float32 else 2e-2)
     assert nf4.weight.grad is None
+
+
+@pytest.mark.parametrize("double_quant", DOUBLE)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("bias", [True, False])
+def test_product_and_gradient_are_those_of_bitsandbytes_own_layer(
+    dtype: torch.dtype, double_quant: bool, bias: bool
+) -> None:
+    nf4 = quantized(linear(dtype, bias), double_quant).requires_grad_(False)
+    plain = copy.deepcopy(nf4)
+    del plain.forward
+    x = torch.randn(3, 5, 192, dtype=dtype)
+    results = []
+    for layer in (nf4, plain):
+        leaf = x.clone().requires_grad_()
+        y = layer(leaf)
+        y.backward(torch.ones_like(y))
+        results.append((y, leaf.grad))
+    (ours, our_grad), (theirs, their_grad) = results
+    assert torch.allclose(ours, theirs, atol=1e-6 if dtype == torch.float32 else 1e-2)
+    assert torch.equal(our_grad, their_grad)
+
+
+def test_layers_that_unpack_into_the_same_memory_do_not_disturb_each_other() -> None:
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(64, 128), nn.Tanh(), nn.Linear(128, 64), nn.Tanh(), nn.Linear(64, 192))
+    nf4 = copy.deepcopy(plain)
+    assert quantize_linears(nf4, double_quant=True, compute_dtype=torch.float32) == ["0", "2", "4"]
+    for name in ("0", "2", "4"):
+        plain.get_submodule(name).weight.data = dequantize_weight(nf4.get_submodule(name))
+    gradients = []
+    for network in (plain, nf4.requires_grad_(False)):
+        x = torch.linspace(-1, 1, 128).view(2, 64).requires_grad_()
+        network(x).square().sum().backward()
+        gradients.append(x.grad)
+    assert torch.allclose(*gradients, atol=1e-6)
+
+
+def test_matrices_of_one_thread_are_unpacked_into_the_same_memory() -> None:
+    small, large = quantized(linear(), True), quantized(nn.Linear(192, 128), True)
+    places = [unpack(m.weight.data, m.weight.quant_state, torch.float32).data_ptr() for m in (large, small, large)]
+    assert len(set(places)) == 1
+    kept = dequantize_weight(small).clone()
+    assert torch.equal(unpack(small.weight.data, small.weight.quant_state, torch.float32), kept)
+
+
+def test_rows_that_end_within_a_block_are_unpacked_too() -> None:
+    """bitsandbytes' kernel counts blocks over the whole matrix, so such rows take its general function."""
+    odd = quantized(nn.Linear(96, 6), True)
+    weight = dequantize_weight(odd)
+    assert torch.equal(unpack(odd.weight.data, odd.weight.quant_state, torch.float32), weight)
+    x = torch.randn(2, 96)
+    assert torch.allclose(odd(x), F.linear(x, weight, odd.bias), atol=1e-6)
+
+
+def test_a_copy_of_a_layer_has_weights_of_its_own() -> None:
+    nf4 = quantized(linear(), True)
+    twin = copy.deepcopy(nf4)
+    x = torch.randn(2, 192)
+    before = twin(x)
+    assert torch.equal(before, nf4(x))
+    nf4.weight.data.zero_()
+    assert torch.equal(twin(x), before)
+    assert not torch.equal(nf4(x), before)
 
 
 def test_evaluation_does_not_change_how_weights_lie_or_what_trains_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,3 +258,33 @@ def test_the_guard_leaves_everything_as_it_was() -> None:
     with _without_hub_kernels(), pytest.raises(ImportError):
         import kernels  # noqa: F401
     assert (log.level, sys.modules.get("kernels", "absent")) == before
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_memory_between_blocks_in_use_goes_back_to_the_system() -> None:
+    """Ten blocks, then ten smaller ones of which the last is kept: by itself glibc would keep the other nine too."""
+    code = """
+import sys, torch
+from pacos.models.quantize import give_back_memory
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+def blocks(size):
+    return [torch.ones(size << 18) for _ in range(10)]
+for x in blocks(12), blocks(12):
+    del x
+if "give" in sys.argv:
+    assert give_back_memory()
+before = resident()
+last = blocks(9)[-1]
+print(resident() - before)
+"""
+    kept, given = (
+        int(
+            subprocess.run(
+                [sys.executable, "-c", code, word], cwd=Path(__file__).parents[1], capture_output=True, check=True
+            ).stdout
+        )
+        for word in ("keep", "give")
+    )
+    assert kept > 60e6
+    assert given < 20e6

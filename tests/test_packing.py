@@ -5,32 +5,43 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pacos.models.packs import build_pack, first_fit, make_packs
+from pacos.models.packs import build_pack, make_packs, share
 from pacos.prompts import Rendered
-from pacos.training.batches import batch_of_step, epoch_order, longest_batch, steps_per_epoch
 from tests.rows import random_rows
 
 
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=40), st.integers(1, 80))
-def test_every_row_is_in_exactly_one_pack_and_only_a_long_row_overflows(lengths: list[int], room: int) -> None:
-    groups = first_fit(lengths, room)
-    assert sorted(i for group in groups for i in group) == list(range(len(lengths)))
-    assert all(sum(lengths[i] for i in group) <= room or len(group) == 1 for group in groups)
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=30), min_size=1, max_size=12))
+def test_every_row_can_be_read_from_the_trie_and_keeps_a_token_of_its_own(rows: list[list[int]]) -> None:
+    trie = share(rows)
+    for i, row in enumerate(rows):
+        assert [trie.ids[at] for at in trie.places(i)] == row
+    assert len(set(trie.ends.values())) == len(rows)
+    assert not set(trie.ends.values()) & set(trie.parents)
+    assert all(parent < i for i, parent in enumerate(trie.parents))
+    assert len(trie.ids) == sum(trie.lengths) <= sum(map(len, rows))
 
 
-@given(st.integers(1, 50), st.integers(1, 20), st.integers(0, 5))
-def test_an_epoch_covers_each_row_exactly_once(num_rows: int, batch_size: int, seed: int) -> None:
-    steps = steps_per_epoch(num_rows, batch_size)
-    seen = [i for step in range(steps) for i in batch_of_step(step, num_rows, batch_size, seed)]
-    assert sorted(seen) == list(range(num_rows))
-    assert batch_of_step(steps, num_rows, batch_size, seed) == epoch_order(num_rows, seed, 1)[:batch_size]
+def test_what_some_rows_begin_with_is_shared_by_those_and_what_all_begin_with_by_all() -> None:
+    preamble, question = [1, 2, 3, 4, 5], [6, 7, 8, 9]
+    rows = [[*preamble, *question, 10], [*preamble, 20, 21], [*preamble, *question, 11, 12], [30, 31, 32, 33, 34]]
+    trie = share(rows)
+    assert trie.ids == [*preamble, *question, 10, 11, 12, 20, 21, 30, 31, 32, 33, 34]
+    assert trie.lengths == [5, 4, 1, 2, 2, 5]
+    assert trie.parents == [-1, 0, 1, 1, 0, -1]
+    assert [trie.segments(i) for i in range(4)] == [[0, 1, 2], [0, 4], [0, 1, 3], [5]]
+
+
+def test_fewer_than_four_common_tokens_are_not_shared() -> None:
+    assert share([[1, 2, 3, 4], [1, 2, 3, 5]]).lengths == [4, 4]
+    assert share([[1, 2, 3, 4, 5], [1, 2, 3, 4, 6]]).lengths == [4, 1, 1]
 
 
 def test_a_pack_holds_the_shared_prefix_once_and_the_targets_of_each_row() -> None:
     a = Rendered((7, 8, 9, 10, 11, 20, 2), (False,) * 5 + (True, True))
     b = Rendered((7, 8, 9, 10, 12, 13, 30, 31, 2), (False,) * 6 + (True, True, True))
     pack = build_pack([a, b])
-    assert pack.layout.prefix == 4
+    assert pack.layout.lengths == [4, 3, 5]
+    assert pack.layout.parents == [-1, 0, 0]
     assert pack.ids.tolist() == [7, 8, 9, 10, 11, 20, 2, 12, 13, 30, 31, 2]
     assert pack.layout.positions().tolist() == [0, 1, 2, 3, 4, 5, 6, 4, 5, 6, 7, 8]
     assert pack.sources.tolist() == [4, 5, 8, 9, 10]
@@ -40,7 +51,7 @@ def test_a_pack_holds_the_shared_prefix_once_and_the_targets_of_each_row() -> No
 def test_rows_that_share_targets_count_them_once_each() -> None:
     row = Rendered((3, 4, 5, 6, 7, 8, 2), (False,) * 5 + (True, True))
     pack = build_pack([row, row])
-    assert pack.layout.prefix == 6
+    assert pack.layout.lengths == [6, 1, 1]
     assert pack.ids.tolist() == [3, 4, 5, 6, 7, 8, 2, 2]
     assert pack.sources.tolist() == [4, 5, 4, 5]
     assert pack.targets.tolist() == [8, 2, 8, 2]
@@ -51,12 +62,6 @@ def test_the_first_token_of_a_row_is_no_target() -> None:
     row = Rendered((5, 6, 2), (True, True, True))
     other = Rendered((9, 8, 2), (True, True, True))
     assert build_pack([row, other]).targets.tolist() == [6, 2, 8, 2]
-
-
-def test_the_longest_batch_is_the_one_with_the_longest_row() -> None:
-    lengths = [10] * 20
-    lengths[13] = 50
-    assert 13 in longest_batch(lengths, 4, 0, 5)
 
 
 def test_packs_hold_as_many_targets_as_the_rows() -> None:

@@ -115,13 +115,14 @@ def test_a_shared_prefix_changes_no_gradient(family: str, monkeypatch: pytest.Mo
     rows = random_rows(6, shared=9)
     network, masters, _ = set_up(tiny_model(family))
     shared = make_packs(rows, 10_000)
-    assert shared[0].layout.prefix == 9
+    assert shared[0].layout.lengths[0] == 9
+    assert set(shared[0].layout.parents) == {-1, 0}
     loss = accumulate(network, shared)
     expected = gradients(masters)
     masters.zero_grad()
     monkeypatch.setattr("pacos.models.packs.SHORTEST_PREFIX", 10_000)
     apart = make_packs(rows, 10_000)
-    assert apart[0].layout.prefix == 0
+    assert set(apart[0].layout.parents) == {-1}
     assert accumulate(network, apart) == pytest.approx(loss, rel=1e-6)
     for name, gradient in gradients(masters).items():
         close(gradient, expected[name])

@@ -22,7 +22,7 @@ from pacos.errors import DataError
 from pacos.inference import Engine, Sampling
 from pacos.models import Network
 from pacos.models.packs import make_packs
-from pacos.prompts import Rendered, Renderer
+from pacos.prompts import Rendered, Renderer, RowTable, table_of
 from pacos.recipes import recipe_from_tree
 from pacos.training.lengths import check_lengths
 from tests.conftest import Cli, save_tiny
@@ -92,7 +92,7 @@ PROOFS: dict[str, tuple[str, ...]] = {
     ),
     "longest rows dropped, or never seen": (
         "test_an_epoch_covers_each_row_exactly_once",
-        "test_every_row_is_in_exactly_one_pack_and_only_a_long_row_overflows",
+        "test_every_row_is_in_exactly_one_bin_and_only_a_long_row_overflows",
     ),
     "truncation in silence": (
         "test_rows_that_are_cut_are_counted_and_named_and_above_a_share_refused",
@@ -279,17 +279,21 @@ def test_tied_embeddings_are_trained_saved_and_loaded(
     assert receipt["max_logit_difference"] < 1e-4
 
 
+def columns(rows: list[tuple[Example, Rendered]]) -> tuple[list[Example], RowTable]:
+    return [example for example, _ in rows], table_of([row for _, row in rows])
+
+
 def test_rows_without_a_token_that_carries_loss_are_refused_by_id() -> None:
     recipe = recipe_from_tree({"data": {"path": "rows.jsonl"}}, "test")
     good = (Example("a", output="b", source="rows.jsonl:1"), Rendered((3, 4, 5), (False, False, True)))
     mute = [(Example(f"a{n}", output="b", source=f"rows.jsonl:{n}"), Rendered((3, 4), (n == 2, False))) for n in (2, 3)]
     with pytest.raises(DataError) as caught:
-        check_lengths([good, *mute], recipe)
+        check_lengths(*columns([good, *mute]), recipe)
     assert str(caught.value).splitlines() == [
         "rows.jsonl: 2 rows have nothing to learn from; give them an answer, or leave them out",
         *(f"  {example.source} ({example.id}): no token of it carries loss" for example, _ in mute),
     ]
-    assert check_lengths([good], recipe) == []
+    assert check_lengths(*columns([good]), recipe) == []
 
 
 def test_rows_that_are_cut_are_counted_and_named_and_above_a_share_refused(

@@ -90,7 +90,7 @@ def evaluate_run(opened: OpenRun, options: Options, data: str | None = None) -> 
             sampling=Sampling(max_new_tokens=options.max_new_tokens),
             rng=np.random.default_rng(options.seed),
             resamples=options.resamples,
-            max_length=opened.network.model.config.max_position_embeddings,
+            max_length=opened.network.max_length,
             record=about(opened, data),
             on_progress=lambda stage, done, total: shown.update(done, total, label=stage),
         )

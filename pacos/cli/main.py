@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from pacos import __version__
-from pacos.cli import chat, eval, models, quickstart, train
+from pacos.cli import chat, curate, eval, explore, generate, models, plan, quickstart, train
 from pacos.errors import ResourceError, UserError, is_out_of_memory
 
 app = typer.Typer(
@@ -26,10 +26,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("quickstart")(quickstart.quickstart)
+app.command("generate")(generate.command)
+app.add_typer(curate.app, name="curate")
+app.command("explore")(explore.explore)
 app.command("train")(train.train)
+app.command("plan")(plan.plan)
 app.command("eval")(eval.evaluate)
 app.command("chat")(chat.chat)
 app.add_typer(models.app, name="models")
+
+EXTRAS = {
+    "huggingface_hub": "hub",
+    "pyarrow": "hub",
+    "httpx2": "generate",
+    "datasette": "studio",
+    "uvicorn": "studio",
+}
+"""Which extra brings a package; those that are not here come with `train`."""
 
 
 def _version(asked: bool) -> None:
@@ -88,7 +101,7 @@ def _missing(error: ModuleNotFoundError) -> str:
     """A dependency of an extra is not installed: which extra brings it."""
     if (error.name or "").startswith("pacos"):
         raise error
-    extra = {"huggingface_hub": "hub", "pyarrow": "hub"}.get((error.name or "").partition(".")[0], "train")
+    extra = EXTRAS.get((error.name or "").partition(".")[0], "train")
     return f"{error.name} is not installed; run: pip install 'pacos[{extra}]'"
 
 

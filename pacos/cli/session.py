@@ -53,7 +53,7 @@ def newest_run() -> Path:
 
 def open_run(run: str | Path | None) -> OpenRun:
     """Load base and adapter (or the fully trained model) of a run, everything verified."""
-    from pacos.models import Network, load_adapter, load_model, load_tokenizer
+    from pacos.models import load_adapter, load_model, load_tokenizer
     from pacos.models.artifact import verify
     from pacos.prompts import renderer_from_contract
     from pacos.training import read_record
@@ -67,11 +67,21 @@ def open_run(run: str | Path | None) -> OpenRun:
     say(f"loading {folder}")
     if recipe["method"] == "full":
         loaded = load_model(str(folder), dtype=recipe["model"]["dtype"], device=recipe["model"]["device"])
-        return OpenRun(folder.name, Network(loaded.model), renderer, None, record, folder)
+        return OpenRun(folder.name, network_of(loaded), renderer, None, record, folder)
     loaded = load_base(record)
-    network = Network(loaded.model)
+    network = network_of(loaded)
     adapter = load_adapter(loaded.model, folder)
     return OpenRun(folder.name, network, renderer, adapter, record, folder)
+
+
+def network_of(loaded: Any) -> Any:
+    """The network of a loaded model; where it is slower than others, a line says why."""
+    from pacos.models import Network
+
+    network = Network(loaded.model)
+    if text := network.pace_note(training=False):
+        say(text)
+    return network
 
 
 def load_base(record: Any) -> Any:
@@ -98,8 +108,8 @@ def load_base(record: Any) -> Any:
 
 def open_base(name: str, *, template: str = "chat", system: str = "") -> OpenRun:
     """A base model by itself."""
-    from pacos.models import Network, load_model
+    from pacos.models import load_model
     from pacos.prompts import Renderer
 
     loaded = load_model(name)
-    return OpenRun(name, Network(loaded.model), Renderer(loaded.tokenizer, template, system), None, None, None)
+    return OpenRun(name, network_of(loaded), Renderer(loaded.tokenizer, template, system), None, None, None)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pacos.cli.show import bar, duration, note, out, plain, say, size, tokens
+from pacos.cli.together import launch, one_voice, started_by_nproc
 from pacos.errors import UsageError
 from pacos.recipes import Recipe, load_recipe, recipe_to_yaml
 
 if TYPE_CHECKING:
     from pacos.training import Prepared, RunRecord, Step
+    from pacos.training.distributed import Peers
 
 Set = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="override a recipe key; may be given more than once")
@@ -37,14 +40,41 @@ def train(
     show_rows: Annotated[
         int, typer.Option("--show-rows", metavar="N", help="print N rows as the model will see them, and stop", min=0)
     ] = 0,
+    nproc: Annotated[
+        int, typer.Option("--nproc", metavar="N", help="train in N processes of this machine, one per GPU", min=1)
+    ] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
-    """Fine-tune a model from a recipe."""
+    """Fine-tune a model from a recipe. Under torchrun, each process that it starts takes its share."""
     refuse_idle_options(show_rows > 0, dry_run, resume, as_json)
     overrides = [*set_, *([f"train.epochs={epochs}"] if epochs is not None else [])]
+    if nproc > 1:
+        refuse_nproc(nproc, load_recipe(recipe, overrides), show_rows > 0 or dry_run)
+        options = [f"--set={each}" for each in overrides]
+        options += [f"--out={folder}"] if folder else []
+        options += ["--resume"] * resume + ["--json"] * as_json
+        raise typer.Exit(launch(nproc, ["train", recipe, *options]))
+    with one_voice():
+        train_here(recipe, overrides, folder, resume, dry_run, show_rows, as_json)
+
+
+def train_here(
+    recipe: str,
+    overrides: list[str],
+    folder: Path | None,
+    resume: bool,
+    dry_run: bool,
+    show_rows: int,
+    as_json: bool,
+) -> None:
+    """In this process, with those that it was started with."""
+    from pacos.training.distributed import join, restarted
+
     resolved = load_recipe(recipe, overrides)
     target = folder or Path("runs") / resolved.name
-    prepared = prepare_run(resolved)
+    peers = join(resolved.model.device)
+    with peers.in_turn():
+        prepared = prepare_run(resolved)
     if show_rows:
         from pacos.cli.rows import print_rows
 
@@ -55,7 +85,7 @@ def train(
         return
     if not as_json:
         say(recipe_to_yaml(resolved).rstrip())
-    record = train_run(prepared, target, resume)
+    record = train_run(prepared, target, resume or restarted(), peers)
     if as_json:
         print(json.dumps({"run": str(target), **plain(record.result.model_dump())}))
     else:
@@ -68,6 +98,17 @@ def refuse_idle_options(show_rows: bool, dry_run: bool, resume: bool, as_json: b
         raise UsageError("--show-rows prints rows and stops; --dry-run, --resume and --json have no effect beside it")
     if dry_run and resume:
         raise UsageError("--dry-run trains nothing, so --resume has no effect beside it")
+
+
+def refuse_nproc(nproc: int, recipe: Recipe, trains_nothing: bool) -> None:
+    """Raises UsageError where several processes are asked for and cannot be had."""
+    if trains_nothing:
+        raise UsageError("--show-rows and --dry-run train nothing, so --nproc has no effect beside them")
+    if "WORLD_SIZE" in os.environ:
+        raise UsageError("--nproc starts processes, and torchrun has started this one already; give one of the two")
+    device = recipe.model.device
+    if device.startswith("cuda:"):
+        raise UsageError(f"model.device: '{device}' names one device, and {nproc} processes train; take auto or cuda")
 
 
 def prepare_run(recipe: Recipe) -> Prepared:
@@ -87,35 +128,52 @@ def prepare_run(recipe: Recipe) -> Prepared:
     return prepared
 
 
-def train_run(prepared: Prepared, folder: Path, resume: bool) -> RunRecord:
+def train_run(prepared: Prepared, folder: Path, resume: bool, peers: Peers | None = None) -> RunRecord:
     """Load the model and train it, with a bar. Ends the process with 130 or 143 where a signal asked for it."""
     from pacos.cli.interrupt import interruptible
     from pacos.cli.models import FetchLines
     from pacos.models import load_model
+    from pacos.models.kernels import native as kernels
+    from pacos.models.source import resolve
     from pacos.training import Told, run_training
+    from pacos.training.distributed import ALONE, device_of
     from pacos.training.record import partial_of
 
-    recipe = prepared.recipe
+    recipe, peers = prepared.recipe, peers or ALONE
     say(f"loading {recipe.model.base}")
+    if peers.size > 1:
+        with peers.in_turn():
+            resolve(recipe.model.base, recipe.model.revision, progress=FetchLines())
     loaded = load_model(
         recipe.model.base,
         revision=recipe.model.revision,
         dtype=recipe.model.dtype,
-        device=recipe.model.device,
+        device=device_of(recipe.model.device, peers),
         quantization="nf4" if recipe.method == "qlora" else "none",
         double_quant=recipe.model.double_quant,
         progress=FetchLines(),
     )
+    for line in kernels.prepare() if loaded.device.type == "cpu" else ():
+        say(line)
     say(summary(prepared))
     with interruptible() as asked, bar("training") as shown:
 
         def on_step(step: Step, steps: int) -> None:
             shown.update(step.step, steps, step_text(step, loaded.device.type))
 
-        record = run_training(prepared, loaded, folder, resume=resume, told=Told(say, on_step, lambda: asked.to_stop))
+        def stop() -> bool:
+            if peers.size == 1:
+                return asked.to_stop
+            heard = peers.largest(asked.signal)  # whoever of them was asked, all end after the same step
+            if heard:  # else one that is asked meanwhile would forget it
+                asked.signal = heard
+            return heard > 0
+
+        record = run_training(prepared, loaded, folder, resume=resume, told=Told(say, on_step, stop), peers=peers)
     if record is None:
         saved = partial_of(folder) / "recipe.yaml"
-        note(f"stopped and saved; continue with: pacos train {saved} --out {folder} --resume")
+        again = f" --nproc {peers.size}" if started_by_nproc() else ""
+        note(f"stopped and saved; continue with: pacos train {saved} --out {folder} --resume{again}")
         raise typer.Exit(asked.exit_code)
     return record
 
@@ -138,9 +196,9 @@ def summary(prepared: Prepared) -> str:
 
 def print_plan(prepared: Prepared, folder: Path, as_json: bool) -> None:
     from pacos.recipes import resolved_tree
-    from pacos.training.memory import estimate_memory
+    from pacos.training.plan import memory_here
 
-    memory = estimate_memory(prepared.recipe, max(len(row.ids) for row in prepared.train.rendered))
+    memory = memory_here(prepared, note)
     figures: dict[str, Any] = {
         "out": str(folder),
         "rows": {
@@ -151,7 +209,8 @@ def print_plan(prepared: Prepared, folder: Path, as_json: bool) -> None:
         "tokens": prepared.train.num_tokens,
         "response_tokens": prepared.train.num_targets,
         "steps": prepared.steps,
-        "memory_bytes": plain(memory) | {"total": memory.total},
+        "pack_fill": prepared.batches.fill,
+        "memory_bytes": memory.parts | {"total": memory.total},
     }
     if as_json:
         print(json.dumps({"recipe": resolved_tree(prepared.recipe), **figures}))
@@ -159,8 +218,13 @@ def print_plan(prepared: Prepared, folder: Path, as_json: bool) -> None:
     console = out()
     console.print(recipe_to_yaml(prepared.recipe), markup=False)
     console.print(summary(prepared), markup=False)
-    parts = ", ".join(f"{name} {size(value)}" for name, value in plain(memory).items())
-    console.print(f"memory, estimated: {size(memory.total)} ({parts})", markup=False)
+    options = prepared.recipe.train
+    step = f"{options.batch_tokens} tokens" if options.batch_tokens else f"{options.batch_size} rows"
+    console.print(
+        f"packs of {options.pack_tokens} tokens, {figures['pack_fill']:.1%} full with steps of {step}", markup=False
+    )
+    parts = ", ".join(f"{name} {size(value)}" for name, value in memory.parts.items())
+    console.print(f"memory at the peak, by the step run on shapes: {size(memory.total)} ({parts})", markup=False)
 
 
 def print_result(record: RunRecord, folder: Path) -> None:

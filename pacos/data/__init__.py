@@ -11,7 +11,7 @@ from pacos.data.custody import (
     save_split,
     split_path,
 )
-from pacos.data.load import LoadedData, load_examples
+from pacos.data.load import LoadedData, find_files, load_examples
 from pacos.data.near import NearIndex, near_duplicate_groups, near_matches
 from pacos.data.records import Example, Message, Role, content_hash, normalize
 from pacos.data.sides import SIDES, Side
@@ -32,6 +32,7 @@ __all__ = [
     "content_hash",
     "divide",
     "ensure_split",
+    "find_files",
     "find_trained",
     "load_examples",
     "load_split",

@@ -55,14 +55,16 @@ class DataFile(NamedTuple):
     """How `Example.source` names it."""
 
 
-def load_examples(path: str | Path, *, limit: int | None = None, skip_bad: bool = False) -> LoadedData:
-    """The examples behind a name, at most `limit` of them.
+def load_examples(
+    path: str | Path, *, limit: int | None = None, skip_bad: bool = False, keep_blank: bool = False
+) -> LoadedData:
+    """The examples behind a name, at most `limit` of them; with `keep_blank`, those with a blank output too.
 
     With `limit`, reading stops at the limit-th sound row, and problems after it are not seen. A folder whose files are
     named after sides (train.jsonl, test.jsonl) declares the split of its rows. Raises UsageError where there is nothing
     by that name, DataError for malformed rows (unless `skip_bad`) and for files that cannot be read.
     """
-    reading = _Reading(limit)
+    reading = _Reading(limit, keep_blank)
     files = find_files(str(path))
     declared = [side_of_file(file.path.name) for file in files]
     for file, side in zip(files, declared, strict=True):
@@ -81,8 +83,8 @@ def load_examples(path: str | Path, *, limit: int | None = None, skip_bad: bool 
 class _Reading:
     """What has been read so far, over the files of one name."""
 
-    def __init__(self, limit: int | None) -> None:
-        self.limit = limit
+    def __init__(self, limit: int | None, keep_blank: bool) -> None:
+        self.limit, self.keep_blank = limit, keep_blank
         self.seen = 0
         self.examples: list[Example] = []
         self.problems: list[str] = []
@@ -124,7 +126,7 @@ class _Reading:
 
     def _keep(self, made: list[Example], place: str) -> None:
         for example in made:
-            if not example.output.strip():
+            if not self.keep_blank and not example.output.strip():
                 self.left_out.append(f"{place}: the output is blank, so there is nothing to learn")
             elif self.limit is None or len(self.examples) < self.limit:
                 self.examples.append(example)

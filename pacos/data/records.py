@@ -18,6 +18,7 @@ import json
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant"]
@@ -45,7 +46,7 @@ class Example:
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Columns that pacos does not know; they survive reading and writing."""
 
-    @property
+    @cached_property
     def id(self) -> str:
         """First 16 hex digits of the SHA-256 of the normalized content (system, history, instruction, input, output)."""
         return content_hash(self)
@@ -65,8 +66,13 @@ class Example:
 
 def normalize(text: str) -> str:
     """Unicode NFC, line ends as \\n, no space at line ends or around the whole."""
-    text = unicodedata.normalize("NFC", text).replace("\r\n", "\n").replace("\r", "\n")
-    return "\n".join(line.rstrip() for line in text.split("\n")).strip()
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if "\n" in text:
+        text = "\n".join(map(str.rstrip, text.split("\n")))
+    return text.strip()
 
 
 def content_hash(example: Example) -> str:

@@ -95,11 +95,14 @@ def group_rows(
 
 
 def _families(examples: Sequence[Example]) -> dict[str, set[str]]:
-    """{ancestor: ids of the rows that came from it}."""
+    """{ancestor: ids of the rows that came from it, and its own where it is a row}."""
     families = defaultdict(set)
     for example in examples:
         for ancestor in example.lineage:
             families[ancestor].add(example.id)
+    for example in examples:
+        if example.id in families:
+            families[example.id].add(example.id)
     return dict(families)
 
 

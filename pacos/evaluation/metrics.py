@@ -13,17 +13,16 @@ rows needs nothing but a sum:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
 import numpy as np
-from rapidfuzz.distance import LCSseq
 from sacrebleu.metrics.bleu import BLEU
 
 from pacos.data.records import normalize
+from pacos.data.rouge import rouge_l
 
 Direction = Literal["higher", "lower", "neither"]
 Unit = Literal["share", "score", "perplexity", "bleu", "tokens", "seconds"]
@@ -125,22 +124,6 @@ def bleu_signature() -> str:
     metric = BLEU()
     metric.corpus_score(["a"], [["a"]])
     return str(metric.get_signature())
-
-
-def rouge_tokens(text: str) -> list[str]:
-    """rouge-score's rule: lower-case, then runs of a-z and 0-9; everything else separates."""
-    return re.findall(r"[a-z0-9]+", text.lower())
-
-
-def rouge_l(answer: str, reference: str) -> float:
-    """ROUGE-L F1, 0 to 1: what `RougeScorer(["rougeL"], use_stemmer=False)` gives."""
-    numbers: dict[str, int] = {}  # words as numbers: exact, where LCSseq would compare hashes of strings
-    ours, theirs = ([numbers.setdefault(w, len(numbers)) for w in rouge_tokens(t)] for t in (answer, reference))
-    common = LCSseq.similarity(ours, theirs) if ours and theirs else 0
-    if not common:
-        return 0.0
-    precision, recall = common / len(ours), common / len(theirs)
-    return 2 * precision * recall / (precision + recall)
 
 
 def exact_match(answer: str, reference: str) -> bool:

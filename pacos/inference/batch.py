@@ -15,8 +15,9 @@ import torch
 
 from pacos.inference.cache import Decode, KVCache, Prefill
 from pacos.inference.sampling import Sampler, choose
+from pacos.models.binpack import best_fit
 from pacos.models.network import Network
-from pacos.models.packs import first_fit, join, shared_prefix
+from pacos.models.packs import PACK_TOKENS, share
 
 FinishReason = Literal["stop", "length"]
 
@@ -95,7 +96,7 @@ class Batch:
         assert len(rows) <= self.num_free
         self.cache.reserve(max((len(row.prompt) for row in rows), default=0), self.max_length)
         slots = [self._place(row) for row in rows]
-        for pack in first_fit([len(row.prompt) for row in rows]):
+        for pack in best_fit([len(row.prompt) for row in rows], PACK_TOKENS):
             self._prefill([rows[i] for i in pack], [slots[i] for i in pack])
 
     @torch.inference_mode()
@@ -121,15 +122,16 @@ class Batch:
         """One forward pass over several prompts; logits for the last token of each only."""
         began = time.perf_counter()
         prompts = [row.prompt for row in rows]
-        prefix = shared_prefix(prompts)
-        ids, shifts = join(prompts, prefix)
-        layout = Prefill([len(p) - prefix for p in prompts], prefix, cache=self.cache, slots=slots)
+        trie = share(prompts)
+        ends = [trie.ends[i] for i in range(len(rows))]
+        layout = Prefill(trie.lengths, trie.parents, cache=self.cache, slots=slots, ends=ends)
         device = self.network.device
-        hidden = self.network.hidden(torch.tensor([ids], device=device), layout.positions()[None].to(device), layout)
-        last = [len(prompt) - 1 + shift for prompt, shift in zip(prompts, shifts, strict=True)]
-        share = self._take(rows, hidden[0, last], began)
+        ids = torch.tensor([trie.ids], device=device)
+        hidden = self.network.hidden(ids, layout.positions()[None].to(device), layout)
+        last = [layout.runs[end][1] - 1 for end in ends]
+        seconds = self._take(rows, hidden[0, last], began)
         for row in rows:
-            row.prompt_seconds = share
+            row.prompt_seconds = seconds
 
     def _take(self, rows: Sequence[Row], hidden: torch.Tensor, began: float) -> float:
         """Choose each row's token, free the slots of those that ended; each row's share of the seconds since `began`."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,19 +24,28 @@ STEP = 64
 
 
 class KVCache:
-    """Room for `slots` rows of `length` positions; `reserve` makes more, a layer at a time."""
+    """Room for `slots` rows of `length` positions; `reserve` makes more, a layer at a time.
 
-    def __init__(self, config: Any, slots: int, length: int, *, dtype: torch.dtype, device: torch.device):
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self.slots, self.length = slots, _rounded(length)
-        shape = (slots, config.num_key_value_heads, self.length, size)
-        # zeros, for what is masked out is still multiplied, and 0 * NaN is NaN
-        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
-        self.values = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
+    A layer's tensors are made when its first keys and values come: their heads and sizes are the family's business.
+    """
+
+    def __init__(self, slots: int, length: int, *, dtype: torch.dtype, device: torch.device):
+        self.slots, self.length, self.dtype, self.device = slots, _rounded(length), dtype, device
+        self.keys: dict[int, Tensor] = {}
+        self.values: dict[int, Tensor] = {}
 
     @property
     def nbytes(self) -> int:
-        return sum(x.nbytes for x in (*self.keys, *self.values))
+        return sum(x.nbytes for x in (*self.keys.values(), *self.values.values()))
+
+    def of_layer(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The tensors (slots, K, length, D) of a layer whose keys and values are like these, (..., K, T, D)."""
+        for kept, like in ((self.keys, key), (self.values, value)):
+            if layer not in kept:
+                shape = (self.slots, like.shape[-3], self.length, like.shape[-1])
+                # zeros, for what is masked out is still multiplied, and 0 * NaN is NaN
+                kept[layer] = torch.zeros(shape, dtype=self.dtype, device=self.device)
+        return self.keys[layer], self.values[layer]
 
     def reserve(self, length: int, limit: int) -> None:
         """Room for at least `length` positions a slot: half as much again each time, but no more than `limit`."""
@@ -45,13 +53,13 @@ class KVCache:
             return
         self.length = max(_rounded(length), min(_rounded(self.length * 3 // 2), _rounded(limit)))
         for tensors in (self.keys, self.values):
-            for layer, old in enumerate(tensors):
+            for layer, old in tensors.items():
                 tensors[layer] = old.new_zeros(*old.shape[:2], self.length, old.shape[3])
                 tensors[layer][:, :, : old.shape[2]] = old
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy the first `length` positions of one slot into another."""
-        for tensor in (*self.keys, *self.values):
+        for tensor in (*self.keys.values(), *self.values.values()):
             tensor[target, :, :length] = tensor[source, :, :length]
 
 
@@ -61,10 +69,11 @@ def _rounded(length: int) -> int:
 
 @dataclass
 class Prefill(Packed):
-    """A pack of prompts whose keys and values are kept: row i in slot `slots[i]`, behind the shared prefix."""
+    """A pack of prompts whose keys and values are kept: those of row i, which ends with segment `ends[i]`, in slot `slots[i]`."""
 
     cache: KVCache | None = None
     slots: Sequence[int] = ()
+    ends: Sequence[int] = ()
 
     def attend(
         self,
@@ -78,11 +87,10 @@ class Prefill(Packed):
         softcap: float | None,
     ) -> Tensor:
         assert self.cache is not None
-        for tensor, kept in ((key[0], self.cache.keys[layer]), (value[0], self.cache.values[layer])):
-            prefix, *rows = tensor.split([self.prefix, *self.lengths], dim=1)
-            for slot, row in zip(self.slots, rows, strict=True):
-                kept[slot, :, : self.prefix] = prefix
-                kept[slot, :, self.prefix : self.prefix + row.shape[1]] = row
+        for tensor, kept in zip((key[0], value[0]), self.cache.of_layer(layer, key, value), strict=True):
+            for slot, end in zip(self.slots, self.ends, strict=True):
+                row = torch.cat([tensor[:, slice(*self.runs[i])] for i in self.chain(end)], dim=1)
+                kept[slot, :, : row.shape[1]] = row
         return super().attend(layer, query, key, value, scaling=scaling, window=window, softcap=softcap)
 
 
@@ -92,11 +100,8 @@ class Decode:
     def __init__(self, cache: KVCache, lengths: Sequence[int]):
         self.cache, self.lengths = cache, lengths
         self._spans: dict[int | None, tuple[int, int, Tensor | None]] = {}
-        heads, device = cache.keys[0].shape[1], cache.keys[0].device
-        self._at = torch.tensor(lengths, device=device)
-        head = torch.arange(len(lengths) * heads, device=device).view(-1, heads)
-        # where the new token of each row and head lies among all positions of all slots
-        self._flat = (head * cache.length + self._at[:, None]).flatten()
+        self._at = torch.tensor(lengths, device=cache.device)
+        self._flat: dict[int, Tensor] = {}
 
     def attend(
         self,
@@ -112,22 +117,30 @@ class Decode:
         """query (N, H, 1, D), key and value (N, K, 1, D) -> (N, 1, H, D)."""
         num_rows, heads, _, size = query.shape
         kv = key.shape[1]
+        all_keys, all_values = self.cache.of_layer(layer, key, value)
         start, end, mask = self._span(window, query.dtype)
-        keys = self._written(self.cache.keys[layer], key)[:, start:end]
-        values = self._written(self.cache.values[layer], value)[:, start:end]
+        keys = self._written(all_keys, key)[:, start:end]
+        values = self._written(all_values, value)[:, start:end]
         scores = torch.bmm((query * scaling).reshape(num_rows * kv, heads // kv, size), keys.transpose(1, 2))
         if softcap is not None:
             scores = torch.tanh(scores / softcap) * softcap
         if mask is not None:
             scores = (scores.view(num_rows, heads, -1) + mask).view_as(scores)
         weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(values.dtype)
-        return torch.bmm(weights, values).view(num_rows, 1, heads, size)
+        return torch.bmm(weights, values).view(num_rows, 1, heads, value.shape[-1])
 
     def _written(self, kept: Tensor, new: Tensor) -> Tensor:
         """Put this step's keys or values in their place; the active slots as (N K, length, D), a view."""
-        size = new.shape[-1]
-        kept.view(-1, size).index_copy_(0, self._flat, new.reshape(-1, size).to(kept.dtype))
+        heads, size = new.shape[1], new.shape[-1]
+        kept.view(-1, size).index_copy_(0, self._places(heads), new.reshape(-1, size).to(kept.dtype))
         return kept[: len(self.lengths)].flatten(0, 1)
+
+    def _places(self, heads: int) -> Tensor:
+        """Where the new token of each row and head lies among all positions of all slots, (N K,)."""
+        if heads not in self._flat:
+            head = torch.arange(len(self.lengths) * heads, device=self.cache.device).view(-1, heads)
+            self._flat[heads] = (head * self.cache.length + self._at[:, None]).flatten()
+        return self._flat[heads]
 
     def _span(self, window: int | None, dtype: torch.dtype) -> tuple[int, int, Tensor | None]:
         """Positions [start, end) that some row sees; additive mask (N, 1, S) where not all rows see all of them."""

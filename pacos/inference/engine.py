@@ -4,7 +4,8 @@
                 a slot that falls free takes the next prompt at once (continuous batching)
     score       rows --first fit--> packs of 2,048 tokens --> hidden --head, at the targets only--> nats
 
-Ids only: text belongs to `prompts`. Greedy answers are those of transformers' `generate`, alone or in any batch.
+Ids only: text belongs to `prompts`. Greedy answers are those of transformers' `generate`, alone or in any batch. Rows of
+a network that cannot pack them are written one after another (alone.py).
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from pacos.errors import UsageError
+from pacos.inference.alone import Alone
 from pacos.inference.batch import Batch, Completion, Row
 from pacos.inference.cache import KVCache
 from pacos.inference.sampling import Sampler, Sampling
-from pacos.models.loss import token_nll
+from pacos.models.binpack import best_fit
+from pacos.models.kernels.cross_entropy import token_nll
 from pacos.models.network import Network
-from pacos.models.packs import build_pack, first_fit
+from pacos.models.packs import PACK_TOKENS, build_pack
 
 if TYPE_CHECKING:
     from pacos.prompts import Rendered
@@ -50,7 +53,7 @@ class Engine:
     """
 
     def __init__(self, network: Network, stop_ids: Sequence[int], *, slots: int = 32, max_length: int | None = None):
-        own: int = network.model.config.max_position_embeddings
+        own = network.max_length
         self.network, self.stop_ids, self.slots = network, frozenset(stop_ids), slots
         self.max_length = own if max_length is None else min(max_length, own)
         self._cache: KVCache | None = None
@@ -95,7 +98,7 @@ class Engine:
         self._refuse("row", {i: len(row.ids) for i, row in enumerate(rows) if len(row.ids) > self.max_length})
         scores: dict[int, Score] = {}
         with evaluating(self.network):
-            for pack in first_fit([len(row.ids) for row in rows]):
+            for pack in best_fit([len(row.ids) for row in rows], PACK_TOKENS):
                 scores.update(zip(pack, self._score([rows[i] for i in pack]), strict=True))
         return [scores[i] for i in range(len(rows))]
 
@@ -134,28 +137,32 @@ class Engine:
         """Every row once for each token written, until all are done."""
         if not waiting:
             return
+        if not self.network.decodes:
+            yield from self._write_with(Alone(self.network, self.stop_ids), waiting)
+            return
         longest = max(len(row.prompt) for row in waiting)
         cache, self._cache = self._room(min(self.slots, len(waiting)), longest), None
-        batch = Batch(self.network, cache, self.stop_ids, self.max_length)
-        waiting = waiting[::-1]
         try:
-            while waiting or batch.num_active:
-                rows = [waiting.pop() for _ in range(min(batch.num_free, len(waiting)))]
-                with evaluating(self.network):
-                    if rows:
-                        batch.admit(rows)
-                    else:
-                        rows = batch.step()
-                yield from rows
+            yield from self._write_with(Batch(self.network, cache, self.stop_ids, self.max_length), waiting)
         finally:
             self._cache = cache
+
+    def _write_with(self, batch: Batch | Alone, waiting: list[Row]) -> Iterator[Row]:
+        waiting = waiting[::-1]
+        while waiting or batch.num_active:
+            rows = [waiting.pop() for _ in range(min(batch.num_free, len(waiting)))]
+            with evaluating(self.network):
+                if rows:
+                    batch.admit(rows)
+                else:
+                    rows = batch.step()
+            yield from rows
 
     def _room(self, slots: int, length: int) -> KVCache:
         """The cache of the last call where it has slots enough, else a new one."""
         if self._cache is not None and self._cache.slots >= slots:
             return self._cache
-        network = self.network
-        return KVCache(network.model.config, slots, length + 1, dtype=network.dtype, device=network.device)
+        return KVCache(slots, length + 1, dtype=self.network.dtype, device=self.network.device)
 
 
 @contextmanager

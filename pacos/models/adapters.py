@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from pacos.errors import DataError, UsageError
-from pacos.models.lora import Adapter, LoraLinear, LoraSpec, Part, linears_by_layer, wrap
+from pacos.models.lora import Adapter, LoraLinear, LoraSpec, Part, features, is_linear, linears_by_layer, wrap
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -27,7 +27,6 @@ UNSUPPORTED = (
     "use_dora",
     "modules_to_save",
     "layers_to_transform",
-    "fan_in_fan_out",
     "trainable_token_indices",
     "target_parameters",
 )
@@ -60,7 +59,7 @@ def adapter_tensors(adapter: Adapter) -> dict[str, Tensor]:
 
 def peft_config(adapter: Adapter, base_name: str, revision: str) -> dict[str, Any]:
     """adapter_config.json: fused projections carry their own rank and alpha, so that alpha / rank stays the same."""
-    leaves = {name.rpartition(".")[2]: len(module.parts) for name, module in adapter.modules.items()}
+    leaves = {peft_target(name, module): len(module.parts) for name, module in adapter.modules.items()}
     spec = adapter.spec
     return {
         "peft_type": "LORA",
@@ -74,13 +73,20 @@ def peft_config(adapter: Adapter, base_name: str, revision: str) -> dict[str, An
         "rank_pattern": {leaf: spec.rank * n for leaf, n in leaves.items() if n > 1},
         "alpha_pattern": {leaf: spec.alpha * n for leaf, n in leaves.items() if n > 1},
         "bias": "none",
-        "fan_in_fan_out": False,
+        # of Conv1D, PEFT's own word; A and B have the same shapes either way
+        "fan_in_fan_out": all(hasattr(module.base, "conv") for module in adapter.modules.values()),
         "inference_mode": True,
         "init_lora_weights": True,
         "use_rslora": False,
         "use_dora": False,
         "modules_to_save": None,
     }
+
+
+def peft_target(name: str, module: LoraLinear) -> str:
+    """By what name PEFT finds a matrix: as it was asked for where that is the end of its name, else its last name."""
+    asked = module.parts[0].target
+    return asked if name.endswith(f".{asked}") else name.rpartition(".")[2]
 
 
 def load_adapter(model: nn.Module, folder: Path) -> Adapter:
@@ -111,15 +117,14 @@ def _attach_saved(
     modules: dict[str, LoraLinear] = {}
     problems: list[str] = []
     for name in _matching(model, config["target_modules"]):
-        base = model.get_submodule(name)
-        assert isinstance(base, nn.Linear)
+        sizes = features(model.get_submodule(name))
         a, b = (tensors.pop(f"{PREFIX}{name}.lora_{x}.weight", None) for x in "AB")
         rank, scale = rank_and_scale(config, name)
-        wrong = _misfit(name, a, b, rank, base)
+        wrong = _misfit(name, a, b, rank, sizes)
         if wrong or a is None or b is None:
             problems += wrong
             continue
-        module = wrap(model, name, [Part(name.rpartition(".")[2], 0, base.out_features)], rank, scale, 0.0)
+        module = wrap(model, name, [Part(name.rpartition(".")[2], 0, sizes[1])], rank, scale, 0.0)
         module.a[0].data.copy_(a)
         module.b[0].data.copy_(b)
         module.requires_grad_(False)
@@ -137,7 +142,7 @@ def _matching(model: nn.Module, targets: list[str]) -> list[str]:
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and any(name == t or name.endswith(f".{t}") for t in targets)
+        if is_linear(module) and any(name == t or name.endswith(f".{t}") for t in targets)
     ]
 
 
@@ -153,9 +158,9 @@ def rank_and_scale(config: dict[str, Any], name: str) -> tuple[int, float]:
     return rank, alpha / (rank**0.5 if config.get("use_rslora") else rank)
 
 
-def _misfit(name: str, a: Tensor | None, b: Tensor | None, rank: int, base: nn.Linear) -> list[str]:
+def _misfit(name: str, a: Tensor | None, b: Tensor | None, rank: int, sizes: tuple[int, int]) -> list[str]:
     problems = []
-    for letter, tensor, shape in (("A", a, (rank, base.in_features)), ("B", b, (base.out_features, rank))):
+    for letter, tensor, shape in (("A", a, (rank, sizes[0])), ("B", b, (sizes[1], rank))):
         if tensor is None:
             problems.append(f"{WEIGHTS}: {name}.lora_{letter} is missing")
         elif tuple(tensor.shape) != shape:

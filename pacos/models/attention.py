@@ -1,24 +1,28 @@
 """Attention over packed rows: no padding, and no row sees another.
 
-A pack is several rows end to end in one sequence, with the tokens that all of them begin with kept once, in front:
+A pack is several rows in one sequence, and what some of them begin with is there once. Its segments form a forest:
 
-    [ prefix | row 0 | row 1 | row 2 ]        positions  0..P-1 | P.. | P.. | P..
+    [ preamble | with input | row 0 | row 1 | without | row 2 | row 3 ]
+      parent -1  parent 0     1       1       0         4       4
 
-Row i attends to the prefix and, causally, to itself. transformers' models reach this through their own extension point:
-`ALL_ATTENTION_FUNCTIONS["pacos"]` gets the pack's layout as a keyword argument of the forward pass, so there is no model
-code here, and every family that calls the attention interface (Llama, Phi-3, Mistral, Qwen2, Gemma 2, ...) is served.
+A segment sees itself, causally, and the segments that it continues; positions go on behind them. transformers' models reach
+this through their own extension point: `ALL_ATTENTION_FUNCTIONS["pacos"]` gets the pack's layout as a keyword argument of
+the forward pass, so there is no model code here, and every family that calls the attention interface is served.
 
-Shapes: H query heads, K key heads, G = H // K queries a key head, T tokens, S keys seen, D head size.
+Shapes: H query heads, K key heads, T tokens, D head size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from pacos.models.kernels.attention import BLOCK, Bucket, Run, Span, attend_spans, buckets_of
 
 NAME = "pacos"
 
@@ -71,20 +75,44 @@ def use_layouts(model: Any) -> None:
 
 @dataclass
 class Packed:
-    """Rows of `lengths` tokens behind a shared prefix of `prefix` tokens, in one sequence of batch size 1."""
+    """Segments of `lengths` tokens, end to end; segment i continues segment `parents[i]`, which comes before it (-1: none)."""
 
     lengths: Sequence[int]
-    prefix: int = 0
-    _masks: dict[Any, Tensor] = field(default_factory=dict, repr=False)
+    parents: Sequence[int] = ()
+    kept: dict[Any, Any] = field(default_factory=dict, repr=False)
+    """What is made once for all layers: buckets and masks."""
+
+    def __post_init__(self) -> None:
+        self.parents = self.parents or [-1] * len(self.lengths)
+        assert len(self.parents) == len(self.lengths)
 
     @property
     def num_tokens(self) -> int:
-        return self.prefix + sum(self.lengths)
+        return sum(self.lengths)
+
+    @property
+    def runs(self) -> list[Run]:
+        """Tokens [start, stop) of each segment."""
+        stops = list(accumulate(self.lengths))
+        return [(stop - n, stop) for stop, n in zip(stops, self.lengths, strict=True)]
+
+    def chain(self, segment: int) -> list[int]:
+        """The segments that a row is made of, from its beginning to `segment`."""
+        chain = [segment]
+        while self.parents[chain[0]] >= 0:
+            chain.insert(0, self.parents[chain[0]])
+        return chain
+
+    def depths(self) -> list[int]:
+        """The position at which each segment begins."""
+        depths: list[int] = []
+        for parent in self.parents:
+            depths.append(depths[parent] + self.lengths[parent] if parent >= 0 else 0)
+        return depths
 
     def positions(self) -> Tensor:
-        """Position of each token in its own row, (T,): rows restart behind the prefix."""
-        rows = [torch.arange(self.prefix, self.prefix + n) for n in self.lengths]
-        return torch.cat([torch.arange(self.prefix), *rows])
+        """Position of each token in its own row, (T,): a segment goes on behind the one that it continues."""
+        return torch.cat([torch.arange(at, at + n) for at, n in zip(self.depths(), self.lengths, strict=True)])
 
     def attend(
         self,
@@ -97,71 +125,55 @@ class Packed:
         window: int | None,
         softcap: float | None,
     ) -> Tensor:
-        if query.is_cuda and softcap is None:
-            return self._attend_masked(query, key, value, scaling, window)
-        rows = self._attend_rows(query[0] * scaling, key[0], value[0], window, softcap)
-        return rows.transpose(0, 1).unsqueeze(0)
+        if query.is_cuda:
+            from pacos.models.kernels.cuda import attend
 
-    def _attend_rows(
-        self, query: Tensor, key: Tensor, value: Tensor, window: int | None, softcap: float | None
-    ) -> Tensor:
-        """Row by row, small products with an explicit softmax. Several times faster than a masked or fused kernel on a CPU."""
-        p = self.prefix
-        sizes = [p, *self.lengths] if p else list(self.lengths)
-        queries, keys, values = (x.split(sizes, dim=1) for x in (query, key, value))
-        rows = []
-        for i, (q, k, v) in enumerate(zip(queries, keys, values, strict=True)):
-            if p and i:
-                k, v = torch.cat((keys[0], k), dim=1), torch.cat((values[0], v), dim=1)
-            rows.append(attend_one(q, k, v, self._mask(q.shape[1], k.shape[1], window, q), softcap))
-        return torch.cat(rows, dim=1)
+            return attend(self, query, key, value, scaling=scaling, window=window, softcap=softcap)
+        q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+        return attend_spans(q, k, v, self.buckets(window, q.shape[1]), scaling, softcap)[None]
 
-    def _mask(self, queries: int, keys: int, window: int | None, like: Tensor) -> Tensor:
-        """Additive causal mask (queries, keys) for the last `queries` of `keys` positions, made once a pack."""
-        tight = window if window is not None and window < keys else None
-        name = (queries, keys, tight)
-        if name not in self._masks:
-            at = torch.arange(keys - queries, keys, device=like.device)[:, None]
-            seen = visible(at, torch.arange(keys, device=like.device)[None, :], tight)
-            self._masks[name] = torch.zeros((queries, keys), dtype=like.dtype, device=like.device).masked_fill_(
-                ~seen, -torch.inf
-            )
-        return self._masks[name]
+    def buckets(self, window: int | None, heads: int) -> list[Bucket]:
+        """The work of one layer whose queries see at most `window` keys (None: all), made once a pack."""
+        name = ("buckets", window, heads)
+        if name not in self.kept:
+            self.kept[name] = buckets_of(self.spans(window), heads)
+        return self.kept[name]
 
-    def _attend_masked(self, query: Tensor, key: Tensor, value: Tensor, scaling: float, window: int | None) -> Tensor:
-        """The whole pack in one fused call under a block mask."""
-        name = ("block", window)
-        if name not in self._masks:
-            self._masks[name] = self._block_mask(window).to(query.device)
-        heads = torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=self._masks[name], scale=scaling, enable_gqa=query.shape[1] != key.shape[1]
-        )
-        return heads.transpose(1, 2)
+    def spans(self, window: int | None) -> list[Span]:
+        """Every segment, in pieces of at most BLOCK queries; a piece sees nothing behind it, and nothing out of its window."""
+        runs = self.runs
+        spans = []
+        for segment, (start, stop) in enumerate(runs):
+            before = tuple(runs[i] for i in self.chain(segment)[:-1])
+            for at in range(start, stop, BLOCK):
+                end = min(at + BLOCK, stop)
+                spans.append(Span((at, end), near((*before, (start, end)), end - at, window), window or 0))
+        return spans
 
-    def _block_mask(self, window: int | None) -> Tensor:
-        """(T, T), true where a token is seen."""
-        row = torch.cat([torch.full((n,), i) for i, n in enumerate([self.prefix, *self.lengths])])
+    def seen(self, window: int | None = None) -> Tensor:
+        """(T, T), true where a token sees another: the definition, which the ways to compute it are tested against."""
+        segment = torch.repeat_interleave(torch.arange(len(self.lengths)), torch.tensor(self.lengths))
+        chains = [self.chain(i) for i in range(len(self.lengths))]
+        continues = torch.tensor([[other in chain for other in range(len(chains))] for chain in chains])
         at = self.positions()
-        same = (row[:, None] == row[None, :]) | (row[None, :] == 0)
-        return same & visible(at[:, None], at[None, :], window)
+        return continues[segment][:, segment] & visible(at[:, None], at[None, :], window)
+
+
+def near(runs: tuple[Run, ...], num_queries: int, window: int | None) -> tuple[Run, ...]:
+    """The runs without the keys in front that are out of every query's window."""
+    if window is None:
+        return runs
+    spare = sum(stop - start for start, stop in runs) - (num_queries + window - 1)
+    kept = []
+    for start, stop in runs:
+        skip = min(max(spare, 0), stop - start)
+        spare -= skip
+        if skip < stop - start:
+            kept.append((start + skip, stop))
+    return tuple(kept)
 
 
 def visible(query_at: Tensor, key_at: Tensor, window: int | None) -> Tensor:
     """True where a key's position is seen from a query's: not later, and within the sliding window where there is one."""
     seen = key_at <= query_at
     return seen if window is None else seen & (key_at > query_at - window)
-
-
-def attend_one(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, softcap: float | None) -> Tensor:
-    """One row: scaled query (H, T, D), key and value (K, S, D), additive mask (T, S) -> (H, T, D).
-
-    The G queries that share a key head are folded into the rows of one product, so keys are never repeated.
-    """
-    heads, tokens, size = query.shape
-    kv, seen = key.shape[0], key.shape[1]
-    scores = torch.matmul(query.reshape(kv, -1, size), key.transpose(1, 2))
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    scores = scores.view(kv, -1, tokens, seen) + mask
-    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
-    return torch.matmul(weights.view(kv, -1, seen), value).view(heads, tokens, size)

@@ -63,8 +63,8 @@ def load_model(
     source = resolve(name, revision, progress=progress)
     files = weight_files(source.folder)
     config = read_config(source)
-    nf4 = nf4_config(double_quant, compute_dtype) if quantization == "nf4" else None
     with _explained(source):
+        nf4 = nf4_config(double_quant, compute_dtype, head_of(config)) if quantization == "nf4" else None
         model = _from_files(source, config, compute_dtype, place, nf4)
     for linear in quantized_linears(model).values():
         steady(linear)
@@ -132,6 +132,8 @@ def read_config(source: Source) -> Any:
 
     tree = read_config_json(source)
     kind = tree.get("model_type")
+    if tree.get("is_encoder_decoder"):
+        raise UsageError(f"{source.name}: model type '{kind}' is an encoder-decoder; pacos trains decoders alone")
     if kind not in KNOWN:
         own = "it brings its own code, which pacos never runs, and " if "auto_map" in tree else ""
         raise UsageError(f"{source.name}: {own}model type '{kind}' is not a language model that transformers knows")
@@ -161,7 +163,17 @@ def read_config_json(source: Source) -> dict[str, Any]:
     return tree
 
 
-def nf4_config(double_quant: bool, compute_dtype: torch.dtype) -> Any:
+def head_of(config: Any) -> str:
+    """The name of a family's head, which is not always lm_head (RWKV: head, BioGPT: output_projection)."""
+    from transformers import AutoModelForCausalLM
+
+    with quiet(), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    head = model.get_output_embeddings()
+    return next((name for name, module in model.named_modules() if module is head), SKIP[0])
+
+
+def nf4_config(double_quant: bool, compute_dtype: torch.dtype, head: str) -> Any:
     """transformers quantizes each tensor as it comes from the file, so the whole is never in memory at 16 bits."""
     from transformers import BitsAndBytesConfig
 
@@ -171,7 +183,7 @@ def nf4_config(double_quant: bool, compute_dtype: torch.dtype) -> Any:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=double_quant,
         bnb_4bit_compute_dtype=compute_dtype,
-        llm_int8_skip_modules=list(SKIP),
+        llm_int8_skip_modules=[*SKIP, head],
     )
 
 

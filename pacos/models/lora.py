@@ -12,7 +12,8 @@ have is an error: an adapter that trains a part of what was asked for is the bug
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from pacos.errors import UsageError, did_you_mean
+from pacos.models.kernels.low_rank import Map, frozen_maps
 
 FUSED = {
     "q_proj": ("qkv_proj", 0),
@@ -31,6 +33,12 @@ FUSED = {
     "up_proj": ("gate_up_proj", 1),
 }
 """Target -> the fused matrix that holds it in some families, and its place in there."""
+NUMBERED = re.compile(r"(.+?)\.(\d+)\.")
+"""The first number in a module's name is that of its layer; those after it count experts and the like."""
+MAMBAS = ("falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h")
+MAMBA_FUSED = ("out_proj", "conv1d")
+ATTENTION_KINDS = ("full_attention", "sliding_attention", "chunked_attention", "attention")
+"""Kinds of layer, as configs name them, that have the same projections."""
 
 
 @dataclass(frozen=True)
@@ -73,28 +81,11 @@ class LoraLinear(nn.Module):
         return self.base.weight
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.base(x)
-        if not self.enabled:
-            return y
-        inner = nn.functional.dropout(x, self.dropout, self.training) if self.dropout else x
-        if len(self.parts) == 1 and self.parts[0].stop - self.parts[0].start == self.base.out_features:
-            return y + self._low(inner, 0)
-        return y + torch.cat(list(self._rows(inner)), dim=-1)
+        return project(x, [self])[0]
 
-    def _low(self, x: Tensor, i: int) -> Tensor:
-        low = nn.functional.linear(x, self.a[i].to(x.dtype)) * self.scale
-        return nn.functional.linear(low, self.b[i].to(x.dtype))
-
-    def _rows(self, x: Tensor) -> Iterator[Tensor]:
-        """The update in pieces that cover the whole output, zeros where no part is adapted."""
-        at = 0
-        for i, part in enumerate(self.parts):
-            if part.start > at:
-                yield x.new_zeros(*x.shape[:-1], part.start - at)
-            yield self._low(x, i)
-            at = part.stop
-        if at < self.base.out_features:
-            yield x.new_zeros(*x.shape[:-1], self.base.out_features - at)
+    def as_map(self) -> Map:
+        """What `frozen_maps` computes with: the frozen matrix, and where the adapters add."""
+        return Map(self.base, [(part.start, part.stop) for part in self.parts] if self.enabled else (), self.scale)
 
     def fused(self) -> tuple[Tensor, Tensor]:
         """The same update as one LoRA: A (n r, in) and block-diagonal B (out, n r), where n is the number of parts."""
@@ -107,6 +98,32 @@ class LoraLinear(nn.Module):
         """The update of the weight, (out, in), in fp32."""
         a, b = self.fused()
         return self.scale * (b @ a)
+
+
+def project(x: Tensor, modules: Sequence[Any]) -> tuple[Tensor, ...]:
+    """x (..., in) through several linear modules, some of them with adapters, as one function. See kernels/low_rank.py."""
+    apart = any(drops(m) or not is_frozen(m) for m in modules)
+    if apart and (len(modules) > 1 or not isinstance(modules[0], LoraLinear)):
+        return tuple(module(x) for module in modules)
+    active = [m for m in modules if isinstance(m, LoraLinear) and m.enabled]
+    inner = nn.functional.dropout(x, active[0].dropout, True) if active and drops(active[0]) else x
+    maps = [m.as_map() if isinstance(m, LoraLinear) else Map(m) for m in modules]
+    return frozen_maps(x, inner, maps, [a for m in active for a in m.a], [b for m in active for b in m.b])
+
+
+def drops(module: nn.Module) -> bool:
+    """Whether its adapters have dropout now, each a mask of its own."""
+    return isinstance(module, LoraLinear) and module.enabled and module.training and module.dropout > 0
+
+
+def is_frozen(module: Any) -> bool:
+    """A linear map whose own matrix is not trained."""
+    base = module.base if isinstance(module, LoraLinear) else module
+    return (
+        isinstance(base, nn.Linear)
+        and not base.weight.requires_grad
+        and (base.bias is None or not base.bias.requires_grad)
+    )
 
 
 class Adapter:
@@ -155,27 +172,52 @@ def wrap(model: nn.Module, name: str, parts: Sequence[Part], rank: int, scale: f
     """Replace the matrix `name` by a LoraLinear around it."""
     parent_name, _, leaf = name.rpartition(".")
     parent = model.get_submodule(parent_name)
-    module = LoraLinear(getattr(parent, leaf), parts, rank, scale, dropout)
+    module = LoraLinear(as_linear(getattr(parent, leaf)), parts, rank, scale, dropout)
     module.train(parent.training)
     setattr(parent, leaf, module)
     return module
+
+
+def is_linear(module: nn.Module) -> bool:
+    """nn.Linear, its NF4 kind, and GPT-2's Conv1D: the same map with the weight stored as (in, out)."""
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+
+
+def features(module: Any) -> tuple[int, int]:
+    """What a linear map takes and gives: (in, out)."""
+    return (module.in_features, module.out_features) if isinstance(module, nn.Linear) else (module.nx, module.nf)
+
+
+def as_linear(module: Any) -> nn.Linear:
+    """A Conv1D as an nn.Linear on the same memory, which remembers it as `conv`; an nn.Linear as it is."""
+    if isinstance(module, nn.Linear):
+        return module
+    linear = nn.Linear(*features(module), device="meta")
+    linear.weight = nn.Parameter(module.weight.detach().T, requires_grad=False)
+    linear.bias = module.bias
+    linear.__dict__["conv"] = module  # not as a submodule: its weight is counted once
+    return linear
 
 
 def unwrap(model: nn.Module, adapter: Adapter) -> None:
     """Undo `attach`: the model is the base again."""
     for name, module in adapter.modules.items():
         parent_name, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(parent_name), leaf, module.base)
+        setattr(model.get_submodule(parent_name), leaf, getattr(module.base, "conv", module.base))
 
 
 def resolve(model: nn.Module, targets: Sequence[str]) -> dict[str, list[Part]]:
-    """Matrix name -> the parts of it to adapt. Each target must be in every decoder layer. Raises UsageError."""
+    """Matrix name -> the parts of it to adapt. Each target must be in every decoder layer. Raises UsageError.
+
+    Models that mix kinds of layer (attention and Mamba) need it in every layer of those kinds that have it.
+    """
+    refuse_bypassed(model, targets)
     layers = linears_by_layer(model)
     found: dict[str, list[Part]] = {}
     missing = []
     for target in dict.fromkeys(targets):
         without = [layer for layer, linears in layers.items() if not _add(model, target, linears, found)]
-        if without:
+        if not layers or (without and not are_whole_kinds(model, layers, without)):
             missing.append(_absent(target, without, layers))
     if missing:
         raise UsageError("\n".join(missing))
@@ -188,35 +230,68 @@ def resolve(model: nn.Module, targets: Sequence[str]) -> dict[str, list[Part]]:
     return found
 
 
-def linears_by_layer(model: nn.Module) -> dict[str, dict[str, str]]:
-    """Layer prefix -> {leaf name: full name} of its linear maps."""
-    layers: dict[str, dict[str, str]] = {}
+def refuse_bypassed(model: Any, targets: Sequence[str]) -> None:
+    """Raises UsageError for targets whose matrix a fused kernel of the family reads itself, past any adapter."""
+    kind = model.config.model_type
+    wrong = [target for target in targets if target.rpartition(".")[2] in MAMBA_FUSED]
+    if kind in MAMBAS and wrong:
+        raise UsageError(
+            f"lora.targets: '{wrong[0]}' of model type '{kind}' cannot be adapted: on a GPU its kernels read the matrix "
+            "past any adapter, and PEFT refuses it; leave it out"
+        )
+
+
+def linears_by_layer(model: nn.Module) -> dict[str, dict[str, list[str]]]:
+    """Layer prefix -> {leaf name: full names} of its linear maps, whatever the list of layers is called.
+
+    The layers are the numbered modules of the decoder (`model.layers.0`, `transformer.h.0`, `backbone.layers.0`); of
+    several such lists the one with the most linear maps.
+    """
+    lists: dict[str, dict[str, dict[str, list[str]]]] = {}
+    start = _decoder_prefix(model)
     for name, module in model.named_modules():
-        head, dot, tail = name.partition(".layers.")
-        if dot and isinstance(module, nn.Linear):
-            number = tail.partition(".")[0]
-            layers.setdefault(f"{head}.layers.{number}", {})[name.rpartition(".")[2]] = name
-    return layers
+        place = NUMBERED.match(name)
+        if place and is_linear(module) and name.startswith(start):
+            layers = lists.setdefault(place[1], {})
+            layers.setdefault(f"{place[1]}.{place[2]}", {}).setdefault(name.rpartition(".")[2], []).append(name)
+    return max(lists.values(), key=lambda layers: sum(map(len, layers.values())), default={})
 
 
-def _add(model: nn.Module, target: str, linears: dict[str, str], found: dict[str, list[Part]]) -> bool:
+def _decoder_prefix(model: Any) -> str:
+    """What the names of the decoder's modules begin with; models that also see or hear have others beside it."""
+    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model
+    name = next((name for name, module in model.named_modules() if module is decoder), "")
+    return f"{name}." if name and not is_linear(decoder) else ""
+
+
+def are_whole_kinds(model: Any, layers: Iterable[str], without: Sequence[str]) -> bool:
+    """True where the layers `without` something are all layers of some kinds, by the config's list, and not all layers."""
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or ()
+    by_layer = {layer: kinds[at] for layer in layers if (at := int(layer.rpartition(".")[2])) < len(kinds)}
+    kind = {layer: "attention" if name in ATTENTION_KINDS else name for layer, name in by_layer.items()}
+    lacking = {kind.get(layer) for layer in without}
+    having = {kind.get(layer) for layer in layers if layer not in without}
+    return bool(having) and None not in lacking | having and not lacking & having
+
+
+def _add(model: nn.Module, target: str, linears: dict[str, list[str]], found: dict[str, list[Part]]) -> bool:
     """Note the rows of `target` in one layer; false where the layer has none."""
-    if target in linears:
-        module = model.get_submodule(linears[target])
-        assert isinstance(module, nn.Linear)
-        found.setdefault(linears[target], []).append(Part(target, 0, module.out_features))
-        return True
+    names = [name for each in linears.values() for name in each if name.endswith(f".{target}")]
+    for name in names:
+        found.setdefault(name, []).append(Part(target, 0, features(model.get_submodule(name))[1]))
     matrix, place = FUSED.get(target, ("", 0))
-    if matrix not in linears:
-        return False
+    if names or matrix not in linears:
+        return bool(names)
     edges = fused_edges(model, matrix)
-    found.setdefault(linears[matrix], []).append(Part(target, edges[place], edges[place + 1]))
+    for name in linears[matrix]:
+        found.setdefault(name, []).append(Part(target, edges[place], edges[place + 1]))
     return True
 
 
 def fused_edges(model: Any, matrix: str) -> tuple[int, ...]:
     """Where the parts of a fused matrix begin and end: q | k | v, or gate | up."""
-    config = model.config
+    config = model.config.get_text_config()
     if matrix == "gate_up_proj":
         return (0, config.intermediate_size, 2 * config.intermediate_size)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -224,7 +299,7 @@ def fused_edges(model: Any, matrix: str) -> tuple[int, ...]:
     return (0, q, q + kv, q + 2 * kv)
 
 
-def _absent(target: str, without: Sequence[str], layers: dict[str, dict[str, str]]) -> str:
+def _absent(target: str, without: Sequence[str], layers: dict[str, dict[str, list[str]]]) -> str:
     real = sorted({leaf for linears in layers.values() for leaf in linears})
     known = real + [t for t, (matrix, _) in FUSED.items() if matrix in real]
     where = "no layer" if len(without) == len(layers) else f"{len(layers) - len(without)} of {len(layers)} layers"

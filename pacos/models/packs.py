@@ -1,26 +1,28 @@
-"""Rows of ids -> packs: no padding, each row once, the tokens that a pack's rows begin with computed once.
+"""Rows of ids -> packs: no padding, each row once, and what rows of a pack begin with computed once.
 
-    rows --first fit, longest first--> groups of at most `size` tokens --> Pack(ids, layout, sources, targets)
+    rows --best fit--> even groups of at most `size` tokens --> a trie of their ids --> Pack(ids, layout, sources, targets)
 
-Sharing is exact: no row sees another, and the prefix sees only itself, so its hidden states are the same for all of them.
+Sharing is exact: a segment sees only what it continues, so its hidden states are the same for every row that goes through
+it. It is found in the ids: a template's preamble, a system prompt, several answers to one prompt, or all of them at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from pacos.models.attention import Packed
+from pacos.models.binpack import best_fit, level
 from pacos.models.network import Network
 
 PACK_TOKENS = 2048
 """Tokens computed at once; more gain nothing, and cost memory."""
 SHORTEST_PREFIX = 4
-"""Below this many common tokens, sharing costs more than it saves."""
+"""Fewer common tokens than this are not shared: it would cost more than it saves."""
 
 Ids = Sequence[int]
 
@@ -65,59 +67,96 @@ class Pack:
 
 def make_packs(rows: Sequence[Row], size: int = PACK_TOKENS) -> list[Pack]:
     """Packs that hold each row exactly once; a row longer than `size` gets one of its own."""
-    return [build_pack([rows[i] for i in group]) for group in first_fit([len(row.ids) for row in rows], size)]
+    lengths = [len(row.ids) for row in rows]
+    return [build_pack([rows[i] for i in group]) for group in level(lengths, best_fit(lengths, size))]
 
 
 def build_pack(rows: Sequence[Row]) -> Pack:
     """One pack of all the rows. The first token of a row is predicted by nothing, so it is no target."""
-    everything = [row.ids for row in rows]
-    prefix = shared_prefix(everything)
-    ids, shifts = join(everything, prefix)
+    trie = share([row.ids for row in rows])
     wanted = [[at for at in range(1, len(row.ids)) if row.loss_mask[at]] for row in rows]
-    # the token before place `at` lies in the prefix, or in the row's own part behind it
-    sources = [
-        at - 1 + (shift if at > prefix else 0) for shift, places in zip(shifts, wanted, strict=True) for at in places
-    ]
-    targets = [row.ids[at] for row, places in zip(rows, wanted, strict=True) for at in places]
+    places = [trie.places(i) for i in range(len(rows))]
+    sources = [place[at - 1] for place, ats in zip(places, wanted, strict=True) for at in ats]
+    targets = [row.ids[at] for row, ats in zip(rows, wanted, strict=True) for at in ats]
     return Pack(
-        torch.tensor(ids),
-        Packed([len(row.ids) - prefix for row in rows], prefix),
+        torch.tensor(trie.ids),
+        Packed(trie.lengths, trie.parents),
         torch.tensor(sources, dtype=torch.long),
         torch.tensor(targets, dtype=torch.long),
-        tuple(len(places) for places in wanted),
+        tuple(len(ats) for ats in wanted),
     )
 
 
-def first_fit(lengths: Sequence[int], size: int = PACK_TOKENS) -> list[list[int]]:
-    """Indices of the rows of each pack, longest first; a row longer than `size` gets a pack of its own."""
-    packs: list[list[int]] = []
-    room: list[int] = []
-    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        place = next((p for p, free in enumerate(room) if free >= lengths[i]), len(packs))
-        if place == len(packs):
-            packs.append([])
-            room.append(size)
-        packs[place].append(i)
-        room[place] -= lengths[i]
-    return packs
+@dataclass
+class Trie:
+    """Rows as segments end to end: what several of them begin with is one segment, which the others continue.
+
+    `lengths` and `parents` are those of `Packed`; `ends[i]` is the last segment of row i.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    ends: dict[int, int] = field(default_factory=dict)
+
+    def add(self, ids: Ids, parent: int) -> int:
+        self.ids += ids
+        self.lengths.append(len(ids))
+        self.parents.append(parent)
+        return len(self.lengths) - 1
+
+    def segments(self, row: int) -> list[int]:
+        """The segments of a row, from its beginning to its end."""
+        chain = [self.ends[row]]
+        while self.parents[chain[0]] >= 0:
+            chain.insert(0, self.parents[chain[0]])
+        return chain
+
+    def places(self, row: int) -> list[int]:
+        """Where each token of a row lies in `ids`."""
+        return [at for segment in self.segments(row) for at in range(*self._run(segment))]
+
+    def _run(self, segment: int) -> tuple[int, int]:
+        start = sum(self.lengths[:segment])
+        return start, start + self.lengths[segment]
 
 
-def shared_prefix(rows: Sequence[Ids]) -> int:
-    """How many tokens all rows begin with, where sharing them pays; each row keeps at least one token of its own."""
-    if len(rows) < 2:
-        return 0
-    # what the first and the last in order begin with, all between them begin with
-    first, last = min(rows, key=tuple), max(rows, key=tuple)
-    common = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-    common = min(common, min(map(len, rows)) - 1)
-    return common if common >= SHORTEST_PREFIX else 0
+def share(rows: Sequence[Ids]) -> Trie:
+    """The rows as a trie. Each keeps at least one token of its own, and order of rows does not matter to what is shared."""
+    trie = Trie()
+    order = sorted(range(len(rows)), key=lambda i: tuple(rows[i]))
+    _grow(trie, rows, order, depth=0, scan=0, parent=-1)
+    return trie
 
 
-def join(rows: Sequence[Ids], prefix: int) -> tuple[list[int], list[int]]:
-    """The ids of a pack, and for each row how far its own tokens lie behind their places in the row."""
-    ids = list(rows[0][:prefix])
-    shifts = []
-    for row in rows:
-        shifts.append(len(ids) - prefix)
-        ids += row[prefix:]
-    return ids, shifts
+def _grow(trie: Trie, rows: Sequence[Ids], group: Sequence[int], depth: int, scan: int, parent: int) -> None:
+    """Add the rows of `group`, in order, from token `depth` on; their first `scan` tokens are known to be the same."""
+    if len(group) == 1:
+        trie.ends[group[0]] = trie.add(rows[group[0]][depth:], parent)
+        return
+    common = common_tokens([rows[i] for i in group], scan)
+    if common - depth >= SHORTEST_PREFIX:
+        parent, depth = trie.add(rows[group[0]][depth:common], parent), common
+    for branch in _branches(rows, group, common):
+        _grow(trie, rows, branch, depth, common + 1, parent)
+
+
+def _branches(rows: Sequence[Ids], group: Sequence[int], at: int) -> Iterator[list[int]]:
+    """Runs of rows with the same token at `at`; a row that ends there is alone."""
+    branch: list[int] = []
+    for i in group:
+        if branch and (rows[branch[-1]][at] != rows[i][at] or at == len(rows[branch[-1]]) - 1):
+            yield branch
+            branch = []
+        branch.append(i)
+    yield branch
+
+
+def common_tokens(rows: Sequence[Ids], known: int = 0) -> int:
+    """How many tokens sorted rows begin with, all of them; the shortest keeps one of its own."""
+    first, last = rows[0], rows[-1]  # what these two begin with, all between them begin with
+    limit = min(map(len, rows)) - 1
+    at = min(known, limit)
+    while at < limit and first[at] == last[at]:
+        at += 1
+    return at

@@ -2,8 +2,9 @@
 
 from pacos.prompts.contract import chat_template_jinja, check_contract, make_contract, renderer_from_contract
 from pacos.prompts.probes import PROBES
-from pacos.prompts.render import Rendered, Renderer
+from pacos.prompts.render import Renderer
 from pacos.prompts.stream import StreamDecoder
+from pacos.prompts.table import Rendered, RowTable, lengths_of, table_of
 from pacos.prompts.templates import NAMES, TEMPLATES, Template, find_template
 
 __all__ = [
@@ -12,11 +13,14 @@ __all__ = [
     "TEMPLATES",
     "Rendered",
     "Renderer",
+    "RowTable",
     "StreamDecoder",
     "Template",
     "chat_template_jinja",
     "check_contract",
     "find_template",
+    "lengths_of",
     "make_contract",
     "renderer_from_contract",
+    "table_of",
 ]

@@ -10,14 +10,20 @@ Text is encoded without control tokens (tokens.py). The mask goes by position, n
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from pacos.data.records import Example, Message
 from pacos.errors import DataError, UsageError
 from pacos.prompts.chat_template import analyse_chat_template, family_bos
+from pacos.prompts.segments import Chunk, Segment, cut_to, join, replaced, table_from
+from pacos.prompts.table import Rendered, RowTable, join_tables
 from pacos.prompts.templates import (
     CONTROL_LOOK,
     SLOT,
@@ -32,35 +38,6 @@ from pacos.prompts.tokens import Codec, Control
 
 ROWS_AT_ONCE = 1000
 OTHER_STOPS = ("<|endoftext|>", "<|end_of_text|>")
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """Token ids of a row, and which of them carry loss: the answers and the stop token behind each."""
-
-    ids: tuple[int, ...]
-    loss_mask: tuple[bool, ...]
-    cut: int = 0
-    """Tokens removed from the end to keep within max_length; the stop token is still last."""
-    fits: bool = True
-    """False where max_length leaves no room for a token of the answer and its stop; ids are then whole."""
-
-
-class Segment(NamedTuple):
-    """A stretch of a row: token ids where they are known, else text to encode."""
-
-    text: str
-    prefixed: bool
-    """Encoded as at a start, where SentencePiece puts a space."""
-    loss: bool = False
-    ids: list[int] | None = None
-
-
-class Chunk(NamedTuple):
-    """Text of a form between two control tokens: words and slots ("{user}") by turns, encoded at once."""
-
-    pieces: tuple[str, ...]
-    prefixed: bool
 
 
 class Renderer:
@@ -94,11 +71,24 @@ class Renderer:
 
     def render_examples(self, examples: Sequence[Example], max_length: int | None = None) -> list[Rendered]:
         """Rows for training, each as `render_example` has it; rows that cannot fit are marked, so all can be named."""
-        rows: list[Rendered] = []
-        for start in range(0, len(examples), ROWS_AT_ONCE):
-            plans = [self._plan(self._conversation(example)) for example in examples[start : start + ROWS_AT_ONCE]]
-            rows += [_cut(*_join(segments, ids), max_length) for segments, ids in self._encode(plans)]
-        return rows
+        return list(self.render_table(examples, max_length))
+
+    def render_table(self, examples: Sequence[Example], max_length: int | None = None) -> RowTable:
+        """The rows of `render_examples` in a compact table, made on all cores.
+
+        The tokenizer lets go of Python's lock, so one thread plans and joins rows while others encode.
+        """
+        parts = [examples[at : at + ROWS_AT_ONCE] for at in range(0, len(examples), ROWS_AT_ONCE)]
+        with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+            return join_tables(pool.map(lambda part: self._render(part, max_length), parts))
+
+    def _render(self, examples: Sequence[Example], max_length: int | None) -> RowTable:
+        encoded = list(self._encode([self._plan(self._conversation(example)) for example in examples]))
+        table = table_from(encoded)
+        if max_length is None:
+            return table
+        long = np.flatnonzero(table.lengths > max_length).tolist()
+        return replaced(table, {row: cut_to(*join(*encoded[row]), max_length) for row in long})
 
     def render_prompt(self, example: Example) -> tuple[int, ...]:
         """The prompt of the example's last answer, without it: the beginning of `render_example(example).ids`."""
@@ -136,11 +126,11 @@ class Renderer:
         return self._with_system(conversation_of_example(example))
 
     def _with_system(self, conversation: Conversation) -> Conversation:
-        return conversation if conversation.system else replace(conversation, system=self.system)
+        return replace(conversation, system=self.system) if self.system and not conversation.system else conversation
 
     def _prompts(self, conversations: Sequence[Conversation]) -> list[tuple[int, ...]]:
         plans = [self._plan(conversation) for conversation in conversations]
-        return [_join(segments, ids)[0] for segments, ids in self._encode(plans)]
+        return [join(segments, ids)[0] for segments, ids in self._encode(plans)]
 
     def _plan(self, conversation: Conversation) -> list[Segment]:
         """The conversation as segments in order, answers apart from what precedes them."""
@@ -148,7 +138,7 @@ class Renderer:
         segments = [] if bos is None else [Segment("", False, ids=[bos])]
         for form, values, answer in fill(self.template, conversation):
             for part in self._parts[form]:
-                segments.append(_fill_chunk(part, values) if isinstance(part, Chunk) else part)
+                segments.append(part.filled(values) if isinstance(part, Chunk) else part)
             if answer is not None:
                 segments.append(Segment(answer, self._answer_prefixed, loss=True))
                 segments.append(self._stop)
@@ -194,8 +184,10 @@ class Renderer:
 
     def _chunk(self, pieces: tuple[str, ...], prefixed: bool) -> Segment | Chunk:
         """Text between two control tokens; encoded here, once, where it has no slot."""
-        if any(map(SLOT.fullmatch, pieces)):
-            return Chunk(pieces, prefixed)
+        slots = [SLOT.fullmatch(piece) for piece in pieces]
+        if any(slots):
+            texts = (f"%({slot[1]})s" if slot else p.replace("%", "%%") for slot, p in zip(slots, pieces, strict=True))
+            return Chunk("".join(texts), prefixed)
         return Segment("", prefixed, ids=self.codec.encode(["".join(pieces)], prefixed)[0])
 
     def _split(self, form: str, before: str) -> list[Control | str]:
@@ -211,13 +203,6 @@ def _forms(template: Template) -> list[str]:
     return [form for form in (*forms, template.first_with_system) if form]
 
 
-def _fill_chunk(chunk: Chunk, values: dict[str, str]) -> Segment:
-    """Its slots filled: the text in them stays text, whatever it says."""
-    slots = (SLOT.fullmatch(piece) for piece in chunk.pieces)
-    texts = [values[slot[1]] if slot else piece for slot, piece in zip(slots, chunk.pieces, strict=True)]
-    return Segment("".join(texts), chunk.prefixed)
-
-
 def _resolve(template: Template, tokenizer: Any, codec: Codec) -> Template:
     """The template with its stop and BOS as this tokenizer has them. Raises UsageError where it lacks a token."""
     missing = [name for name in CONTROL_LOOK.findall("".join(_forms(template))) if name not in codec.controls]
@@ -230,30 +215,3 @@ def _resolve(template: Template, tokenizer: Any, codec: Codec) -> Template:
     if not stop:
         raise UsageError(f"{codec.name}: has no end-of-sequence token, so template '{template.name}' could not stop")
     return replace(template, stop=stop, bos=family_bos(tokenizer) if template.bos is None else template.bos)
-
-
-def _join(segments: Sequence[Segment], ids: Sequence[list[int]]) -> tuple[tuple[int, ...], tuple[bool, ...], list[int]]:
-    """Ids and mask of a row, and where each answer ends, its stop included."""
-    joined: list[int] = []
-    mask: list[bool] = []
-    ends: list[int] = []
-    for segment, part in zip(segments, ids, strict=True):
-        joined += part
-        mask += [segment.loss] * len(part)
-        if segment.loss and segment.ids:
-            ends.append(len(joined))
-    return tuple(joined), tuple(mask), ends
-
-
-def _cut(ids: tuple[int, ...], mask: tuple[bool, ...], ends: list[int], max_length: int | None) -> Rendered:
-    """The row within max_length: later turns that have no room go, the last answer left is cut, its stop is kept."""
-    if max_length is None or len(ids) <= max_length:
-        return Rendered(ids, mask)
-    for end in reversed(ends):
-        if end <= max_length:
-            return Rendered(ids[:end], mask[:end], cut=len(ids) - end)
-        # ids[max_length - 2] in the answer: at least one token of it stays before the stop
-        if max_length >= 2 and all(mask[max_length - 2 : end]):
-            kept = (*ids[: max_length - 1], ids[end - 1])
-            return Rendered(kept, (*mask[: max_length - 1], True), cut=len(ids) - max_length)
-    return Rendered(ids, mask, cut=len(ids) - max_length, fits=False)

@@ -99,6 +99,11 @@ class Codec:
         text = json.dumps([pairs, merges, added], ensure_ascii=False, separators=(",", ":"))
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
+    @property
+    def pipeline(self) -> list[dict[str, Any] | None]:
+        """How text is cut up before the vocabulary is asked: normalizer and pre-tokenizer, as tokenizer.json has them."""
+        return [_tree(self._backend.normalizer), _tree(self._backend.pre_tokenizer)]
+
     def _build_encoders(self) -> tuple[Any, Any]:
         """(without, with) the space before text: one and the same where the tokenizer puts none."""
         normalizer, pre_tokenizer = _tree(self._backend.normalizer), _tree(self._backend.pre_tokenizer)

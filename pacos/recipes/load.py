@@ -81,6 +81,8 @@ def resolved_tree(recipe: Recipe) -> dict[str, Any]:
         del tree["lora"]
     if recipe.method != "qlora":
         del tree["model"]["double_quant"]
+    if recipe.train.batch_tokens:
+        del tree["train"]["batch_size"]
     return tree
 
 
@@ -109,8 +111,8 @@ def _set(tree: dict[str, Any], override: str) -> None:
         node[leaf] = _number_or(yaml.safe_load(text))
     except yaml.YAMLError:
         raise UsageError(f"--set {override}: '{text}' is not a value") from None
-    if node[leaf] is None and not sections:
-        del node[leaf]  # `lora=null` takes a section out
+    if node[leaf] is None:
+        del node[leaf]  # `lora=null` takes a section out, `train.batch_size=null` an option
 
 
 def _number_or(value: Any) -> Any:

@@ -71,6 +71,11 @@ class TrainOptions(Section):
     max_steps: int | None = Field(None, ge=1, description="stop after this many optimizer steps")
     learning_rate: float = Field(2e-4, gt=0, description="peak learning rate")
     batch_size: int = Field(16, ge=1, description="rows per optimizer step")
+    batch_tokens: int = Field(
+        0,
+        ge=0,
+        description="tokens per optimizer step in place of rows: as many full packs of pack_tokens; 0 takes batch_size rows",
+    )
     max_length: int = Field(1024, ge=16, description="longest row, in tokens")
     pack_tokens: int = Field(
         2048, ge=16, description="tokens computed at once; a batch is split into packs of about this size"
@@ -90,6 +95,14 @@ class TrainOptions(Section):
     clip_norm: float = Field(1.0, ge=0, description="largest gradient norm; 0 does not clip")
     gradient_checkpointing: bool = Field(
         False, description="recompute activations in the backward pass: slower, less memory"
+    )
+    compile: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="fuse the layers' small operations on a GPU by torch.compile; auto does where that can be done",
+    )
+    shard: bool = Field(
+        True,
+        description="with several processes, divide the weights among them (FSDP2); false keeps them whole in each, faster where they fit",
     )
     seed: int = Field(42, ge=0, description="seed of adapter initialisation, row order and dropout")
     eval_every: int = Field(0, ge=0, description="steps between evaluations on the validation rows; 0 takes ten a run")
@@ -148,6 +161,16 @@ class Recipe(Section):
             )
         if self.method != "qlora" and "double_quant" in self.model.model_fields_set:
             raise ValueError("'model.double_quant' has no effect without method 'qlora'")
+        if 0 < self.train.batch_tokens < self.train.pack_tokens:
+            raise ValueError(
+                f"train.batch_tokens={self.train.batch_tokens} holds no pack of train.pack_tokens={self.train.pack_tokens}; "
+                "give a multiple of it, or 0 for batch_size rows a step"
+            )
+        if self.train.batch_tokens and "batch_size" in self.train.model_fields_set:
+            raise ValueError(
+                "'train.batch_size' has no effect with 'train.batch_tokens'; "
+                "take it out (--set train.batch_size=null), or set train.batch_tokens to 0"
+            )
         if self.data.validation_share + self.data.test_share >= 0.9:
             raise ValueError("data.validation_share and data.test_share leave no rows to train on")
         return self

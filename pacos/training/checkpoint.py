@@ -4,6 +4,10 @@
 
 A run that continues from one makes the same weights, bit for bit on a CPU, as one that was never stopped: the masters, the
 optimizer's moments, the random states and the position in the data are all there.
+
+Of several processes the first writes what is whole, and each its rows of what is divided (shards.py) and its own random
+state, into one folder that all of them see. Any number of processes reads it. Where that number is another, dropout draws
+from new random states, which depend on seed, step and process; without dropout the weights are the same but for rounding.
 """
 
 from __future__ import annotations
@@ -11,16 +15,20 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from pacos.errors import DataError
+from pacos.errors import DataError, UsageError
 from pacos.models.artifact import damage, whole_folder
+from pacos.training.distributed import ALONE, Peers
 from pacos.training.optimizer import Masters, load_optimizer, optimizer_tensors
+from pacos.training.shards import Parts, Rows, Shape, part_name, rows_of
 
 STEP = re.compile(r"step-(\d+)")
 CHANGED = {
@@ -51,45 +59,120 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     made_of: Mapping[str, str],
     keep: int,
+    peers: Peers = ALONE,
 ) -> Path:
     """Write step-N, then remove the oldest beyond `keep`; the best one always stays."""
-    from safetensors.torch import save_file
-
     path = folder / f"step-{position.step}"
-    if path.exists():
+    if peers.first and path.exists():
         shutil.rmtree(path)
     tensors, plain = optimizer_tensors(optimizer, masters)
-    with whole_folder(path) as draft:
-        save_file({n: m.detach().cpu().contiguous() for n, m in masters.masters.items()}, draft / "weights.safetensors")
-        save_file(tensors, draft / "optimizer.safetensors")
-        save_file(rng_state(), draft / "rng.safetensors")
-        state = {"position": asdict(position), "optimizer": plain, "made_of": dict(made_of)}
-        (draft / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-    _prune(folder, keep, position.best_step)
+    parts = peers.size if masters.shards else 1
+    state = {
+        "position": asdict(position),
+        "optimizer": plain,
+        "made_of": dict(made_of),
+        "processes": peers.size,
+        "parts": parts,
+        "shapes": {"weights": masters.shapes, "optimizer": _optimizer_shapes(tensors, masters)},
+        "blocks": any(
+            t.ndim and t.shape != masters.masters[key.rpartition("/")[0]].shape for key, t in tensors.items()
+        ),
+    }
+    with _shared_draft(path, peers) as draft:
+        _write_part(draft, masters, tensors, parts, peers)
+        if peers.first:
+            (draft / "state.json").write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+    if peers.first:
+        _prune(folder, keep, position.best_step)
     return path
 
 
+def _write_part(draft: Path, masters: Masters, optimizer: dict[str, Tensor], parts: int, peers: Peers) -> None:
+    """What this process holds, or the first one alone where all hold the same."""
+    from safetensors.torch import save_file
+
+    save_file(rng_state(), draft / part_name("rng", peers.rank, peers.size))
+    if parts > 1 or peers.first:
+        weights = {name: m.detach().cpu().contiguous() for name, m in masters.masters.items()}
+        save_file(weights, draft / part_name("weights", peers.rank, parts))
+        save_file(optimizer, draft / part_name("optimizer", peers.rank, parts))
+
+
+def _optimizer_shapes(tensors: dict[str, Tensor], masters: Masters) -> dict[str, Shape]:
+    """The whole shapes of the optimizer's divided tensors: those that are shaped like the part of the weight that lies here."""
+    names = {key: key.rpartition("/")[0] for key in tensors}
+    return {
+        key: masters.shapes[name]
+        for key, name in names.items()
+        if name in masters.shards and tensors[key].shape == masters.masters[name].shape
+    }
+
+
+@contextmanager
+def _shared_draft(path: Path, peers: Peers) -> Iterator[Path]:
+    """`whole_folder` for all processes together: the first makes it, and seals it when each has written its files."""
+    if not peers.first:
+        yield path.parent / peers.from_first("")
+        peers.meet()
+    else:
+        with whole_folder(path) as draft:
+            peers.from_first(draft.name)
+            yield draft
+            peers.meet()
+    peers.meet()
+
+
 def load_checkpoint(
-    path: Path, masters: Masters, optimizer: torch.optim.Optimizer, made_of: Mapping[str, str]
+    path: Path, masters: Masters, optimizer: torch.optim.Optimizer, made_of: Mapping[str, str], peers: Peers = ALONE
 ) -> Position:
     """Put a run where the checkpoint left it. `made_of`: what the run stands on -> its hash; other hashes are a DataError."""
-    from safetensors.torch import load_file
-
-    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    state = _read_state(path)
     changed = [CHANGED[name] for name, sha256 in state["made_of"].items() if made_of[name] != sha256]
     if changed:
         raise DataError(f"{path}: this run cannot go on: {'; '.join(changed)}. Start a new one")
-    masters.load(load_file(path / "weights.safetensors"))
-    load_optimizer(optimizer, masters, load_file(path / "optimizer.safetensors"), state["optimizer"])
-    set_rng_state(load_file(path / "rng.safetensors"))
-    return Position(**state["position"])
+    load_weights(path, masters, peers)
+    load_optimizer(optimizer, masters, _read_parts(path, state, "optimizer", masters, peers), state["optimizer"])
+    position = Position(**state["position"])
+    _load_rng(path, state, position.step, peers)
+    return position
 
 
-def load_weights(path: Path, masters: Masters) -> None:
+def load_weights(path: Path, masters: Masters, peers: Peers = ALONE) -> None:
     """Only the trained weights of a checkpoint."""
+    masters.load(_read_parts(path, _read_state(path), "weights", masters, peers))
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """state.json; one that says nothing of processes was written by one alone."""
+    found = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    return {"processes": 1, "parts": 1, "shapes": {"weights": {}, "optimizer": {}}, "blocks": False, **found}
+
+
+def _read_parts(path: Path, state: dict[str, Any], stem: str, masters: Masters, peers: Peers) -> dict[str, Tensor]:
+    """The tensors of `stem`, each as much of it as this process holds."""
+    if stem == "optimizer" and state["blocks"] and state["parts"] != (peers.size if masters.shards else 1):
+        raise UsageError(
+            f"{path}: an 8-bit optimizer keeps its state in blocks, which cannot be cut anew; "
+            f"continue with as many processes as before, {state['processes']}"
+        )
+
+    def wanted(key: str, whole: Shape) -> Rows | None:
+        name = key if stem == "weights" else key.rpartition("/")[0]
+        divided = name in masters.shards and whole == masters.shapes[name]
+        return rows_of(whole[0], peers.rank, peers.size) if divided else None
+
+    own = peers.rank if state["parts"] == peers.size else 0
+    return Parts(path, stem, state["parts"], state["shapes"][stem]).read(wanted, own)
+
+
+def _load_rng(path: Path, state: dict[str, Any], step: int, peers: Peers) -> None:
+    """This process's random states, or new ones where another number of processes wrote."""
     from safetensors.torch import load_file
 
-    masters.load(load_file(path / "weights.safetensors"))
+    if state["processes"] == peers.size:
+        set_rng_state(load_file(path / part_name("rng", peers.rank, peers.size)))
+    else:
+        torch.manual_seed(torch.initial_seed() + 1_000_003 * step)
 
 
 def newest_whole(folder: Path) -> tuple[Path | None, list[str]]:

@@ -36,7 +36,13 @@ Row = dict[str, Any]
 
 
 def write_artifact(
-    prepared: Prepared, trainee: Trainee, folder: Path, position: Position, kept: int, steps: list[Row]
+    prepared: Prepared,
+    trainee: Trainee,
+    folder: Path,
+    position: Position,
+    kept: int,
+    steps: list[Row],
+    processes: int = 1,
 ) -> RunRecord:
     """Write everything the artifact holds, compare the saved weights with the live ones, and seal it."""
     network, loaded = trainee.network, trainee.loaded
@@ -58,7 +64,7 @@ def write_artifact(
         result=result_of(position, kept, steps, network.device.type),
         receipts=[receipt],
         libraries=where.libraries,
-        hardware=where.hardware,
+        hardware=where.hardware | ({"processes": processes} if processes > 1 else {}),
     )
     write_record(record, folder)
     (folder / "README.md").write_text(model_card(record), encoding="utf-8")

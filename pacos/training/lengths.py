@@ -9,35 +9,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from pacos.data import Example
 from pacos.errors import DataError
-from pacos.prompts import Rendered
+from pacos.prompts import Rendered, RowTable
 from pacos.recipes import Recipe
-from pacos.training.batches import num_targets
 
 NAMED = 5
 """Rows named in a message before it says how many more there are."""
 
-Row = tuple[Example, Rendered]
 
-
-def check_lengths(rows: Sequence[Row], recipe: Recipe) -> list[str]:
+def check_lengths(examples: Sequence[Example], rows: RowTable, recipe: Recipe) -> list[str]:
     """A note on the rows that are cut or left out, of all sides of the split together.
 
     Raises DataError where they are too many, or where a row has no token that carries loss.
     """
-    mute = [
-        f"{place(example)}: no token of it carries loss" for example, row in rows if row.fits and not num_targets(row)
-    ]
+    mute = [examples[i] for i in np.flatnonzero(rows.fits & (rows.num_targets == 0)).tolist()]
     if mute:
         raise DataError(
             f"{recipe.data.path}: {len(mute)} rows have nothing to learn from; give them an answer, or leave them out",
-            mute,
+            [f"{place(example)}: no token of it carries loss" for example in mute],
         )
-    over = [f"{place(example)}: {_what(row)}" for example, row in rows if row.cut or not row.fits]
-    if not over:
+    long = np.flatnonzero((rows.cut > 0) | ~rows.fits)
+    if not len(long):
         return []
-    message = _count(rows, over, recipe.train.max_length)
+    over = [f"{place(examples[i])}: {_what(rows[i])}" for i in long.tolist()]
+    message = _count(rows, len(over), recipe.train.max_length)
     share, allowed = len(over) / len(rows), recipe.data.max_cut_share
     if share > allowed:
         raise DataError(
@@ -54,11 +52,10 @@ def _what(row: Rendered) -> str:
     return f"{row.cut} tokens cut"
 
 
-def _count(rows: Sequence[Row], over: Sequence[str], max_length: int) -> str:
-    cut = sum(row.cut for _, row in rows)
+def _count(rows: RowTable, over: int, max_length: int) -> str:
     return (
-        f"{len(over)} of {len(rows)} rows ({len(over) / len(rows):.1%}) are longer than train.max_length={max_length}; "
-        f"{cut} tokens are cut from the ends of their answers, the stop token kept"
+        f"{over} of {len(rows)} rows ({over / len(rows):.1%}) are longer than train.max_length={max_length}; "
+        f"{rows.cut.sum()} tokens are cut from the ends of their answers, the stop token kept"
     )
 
 

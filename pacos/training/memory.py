@@ -1,73 +1,162 @@
-"""What a run needs of memory, from the model's configuration alone.
+"""What a run needs of memory, from the model's configuration alone: the step run on shapes (symbolic.py), and what it stands in.
 
-weights      parameters * (2 or 4 bytes; 0.56 for NF4 layers with their scales)
-trained      fp32 masters beyond the weights themselves, and their gradients, 4 bytes each
-optimizer    two fp32 moments (8 bytes), or two 8-bit ones (2 bytes)
-activations  what the backward pass keeps of the largest pack
-logits       one piece of the cross entropy, and the gradient of the hidden states
+weights      the model's, in its compute type; NF4 ones packed, with their scales
+trained      adapters, or the fp32 masters of 16-bit weights
+gradients    of what is trained
+optimizer    two fp32 moments (8 bytes a trained number), or two 8-bit ones
+activations  what the backward pass keeps of the largest pack, and what the layer at hand computes with
+logits       whatever has the vocabulary as a side: a piece of the cross entropy, the gradient of a trained head
+runtime      Python and the libraries, or the CUDA context; and what the allocator holds beyond what is asked of it
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from pacos.models.loss import CHUNK
-from pacos.recipes import Recipe
+import torch
 
-NF4_BYTES = 0.56
+from pacos.models.packs import Pack
+from pacos.recipes import Recipe
+from pacos.training.symbolic import Trace, trace
+
+EIGHT_BIT = 2 + 2 * 4 / 256
+"""Bytes a trained number of bitsandbytes' 8-bit AdamW: two of state, and two fp32 scales a block of 256."""
+CUDA_CONTEXT = 600 << 20
+"""Assumed: the context, the kernels and the workspaces of cuBLAS, before the first tensor."""
+CUDA_SLACK = 0.06
+"""Assumed: what the caching allocator holds and cannot use, as a share of all that comes and goes."""
+CPU_SLACK = 240 << 20
+"""Measured by benchmarks/memory.py: what glibc's allocator holds and cannot give back, on every configuration alike."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes."""
+    """Bytes at the highest point of a run, which is in `phase`: load, forward, backward, gradients, step or evaluation."""
 
-    weights: int
-    trained: int
-    optimizer: int
-    activations: int
-    logits: int
+    weights: int = 0
+    trained: int = 0
+    gradients: int = 0
+    optimizer: int = 0
+    activations: int = 0
+    logits: int = 0
+    runtime: int = 0
+    phase: str = ""
+
+    @property
+    def parts(self) -> dict[str, int]:
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "phase"}
 
     @property
     def total(self) -> int:
-        return sum(getattr(self, field.name) for field in fields(self))
+        return sum(self.parts.values())
 
 
-def estimate_memory(recipe: Recipe, longest_row: int) -> Memory:
-    """The parts of the peak. `longest_row` in tokens: a row longer than a pack is a pack of its own."""
-    from pacos.models.load import load_shape
+@dataclass(frozen=True)
+class Demand:
+    """What one recipe asks of a device, whichever it is: its trace, and how it is optimized."""
 
-    model, width = load_shape(recipe.model.base, recipe.model.revision, recipe.model.dtype)
-    total = sum(p.numel() for p in model.parameters())
-    layers = sum(p.numel() for name, p in model.named_parameters() if ".layers." in name and p.ndim == 2)
-    trained = total if recipe.method == "full" else adapter_parameters(model, recipe)
-    pack = max(recipe.train.pack_tokens, longest_row)
-    return Memory(
-        weights=round((total - layers) * width + layers * (NF4_BYTES if recipe.method == "qlora" else width)),
-        trained=trained * (4 if recipe.method == "full" and width == 4 else 8),
-        optimizer=trained * (8 if recipe.train.optimizer == "adamw" else 2),
-        activations=activation_bytes(model.config, pack, width, recipe.train.gradient_checkpointing),
-        logits=CHUNK * model.config.vocab_size * 8 + pack * model.config.hidden_size * width * 2,
+    recipe: Recipe
+    trace: Trace
+    pack_tokens: int
+    width: int
+    """Bytes of a number in the compute type."""
+
+    @property
+    def optimizer(self) -> int:
+        """Bytes of the optimizer's state."""
+        each = 8 if self.recipe.train.optimizer == "adamw" else EIGHT_BIT
+        return round(self.trace.trained * each)
+
+    def memory(self, runtime: int, *, slack_share: float = 0.0, devices: int = 1) -> Memory:
+        """The phase that takes most, on each of `devices` that divide the weights. `runtime`: bytes taken by all else."""
+        return max(
+            (self._of(phase, runtime, slack_share, devices) for phase in self.trace.peaks), key=lambda m: m.total
+        )
+
+    def _of(self, phase: str, runtime: int, slack_share: float, devices: int) -> Memory:
+        live = self.trace.peaks[phase]
+        optimizer = 0 if phase == "load" else self.optimizer
+        found = Memory(optimizer=optimizer, phase=phase, **{name: live.get(name, 0) for name in PARTS})
+        if devices > 1:
+            found = divided(found, self.trace, self.recipe, devices)
+        moving = found.activations + found.logits + found.gradients
+        return replace(found, runtime=runtime + round(slack_share * moving))
+
+
+PARTS = ("weights", "trained", "gradients", "activations", "logits")
+
+
+def divided(memory: Memory, trace: Trace, recipe: Recipe, devices: int) -> Memory:
+    """The same on each of several devices under FSDP2: see sharding.py for who holds what.
+
+    Each loads the whole model, then keeps its part. Gathered while they are needed: what lies outside the layers, and two
+    layers (the one at hand and the next).
+    """
+    if not recipe.train.shard:
+        return memory
+    loading, gathered = memory.phase == "load", trace.outside_bytes + 2 * trace.layer_bytes
+    if recipe.method != "full":
+        return memory if loading else replace(memory, weights=memory.weights // devices + gathered)
+    return replace(
+        memory,
+        weights=memory.weights if loading else gathered,
+        trained=4 * trace.trained // devices,  # in place of the weights: nothing is kept in the compute type
+        gradients=memory.gradients // devices + (2 * trace.layer_bytes if memory.gradients else 0),
+        optimizer=memory.optimizer // devices,
     )
 
 
-def adapter_parameters(model: Any, recipe: Recipe) -> int:
-    """Parameters of the adapters that the recipe attaches."""
-    from pacos.models.lora import resolve
-
-    found = resolve(model, recipe.lora.targets)
-    sizes = (
-        (model.get_submodule(name).in_features, part.stop - part.start)
-        for name, parts in found.items()
-        for part in parts
-    )
-    return sum(recipe.lora.rank * (inputs + outputs) for inputs, outputs in sizes)
+def demand_of(recipe: Recipe, config: Any, dtype: torch.dtype, packs: Sequence[Pack]) -> Demand:
+    """Run the recipe's step on shapes, on the first of `packs`. `config` is a transformers config."""
+    return Demand(recipe, trace_deep(recipe, config, dtype, packs[0]), packs[0].num_tokens, dtype.itemsize)
 
 
-def activation_bytes(config: Any, tokens: int, width: int, checkpointing: bool) -> int:
-    """What the layers keep for the backward pass: about 8 vectors of the hidden size, q, k, v twice, 4 of the MLP."""
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    heads = (config.num_attention_heads + 2 * config.num_key_value_heads) * head
-    layer = (8 * config.hidden_size + 3 * heads + 4 * config.intermediate_size) * tokens * width
-    kept = config.num_hidden_layers * config.hidden_size * tokens * width
-    return kept + layer if checkpointing else config.num_hidden_layers * layer
+def trace_deep(recipe: Recipe, config: Any, dtype: torch.dtype, pack: Pack) -> Trace:
+    """The trace of the whole model from two shallow ones: each further layer adds what the last one added.
+
+    Bytes at a phase's beginning and end grow by the same amount with each layer, and its peak is at one of them.
+    """
+    text = config.get_text_config()
+    period, layers = layer_period(text), text.num_hidden_layers
+    if layers <= 4 * period:
+        return trace(recipe, config, dtype, pack)
+    few = 2 * period + layers % period
+    a, b = (trace(recipe, shallow(config, depth), dtype, pack) for depth in (few, few + period))
+    return a.deepened(b, (layers - few) // period)
+
+
+def layer_period(text: Any) -> int:
+    """After how many layers their kinds repeat: 2 in Gemma 2, which has a window in every other one."""
+    kinds = list(getattr(text, "layer_types", None) or ())
+    return next((n for n in range(1, len(kinds)) if kinds[n:] == kinds[:-n]), max(1, len(kinds))) if kinds else 1
+
+
+def shallow(config: Any, layers: int) -> Any:
+    """The same config with its first few layers alone."""
+    few = copy.deepcopy(config)
+    text = few.get_text_config()
+    text.num_hidden_layers = layers
+    if getattr(text, "layer_types", None):
+        text.layer_types = list(text.layer_types)[:layers]
+    return few
+
+
+def resident_bytes() -> int:
+    """Memory of this process now: Python and the libraries, before there is a model."""
+    from pacos.training.record import peak_memory_bytes
+
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:
+            return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmRSS"))
+    except (OSError, StopIteration):
+        return peak_memory_bytes("cpu")
+
+
+def on_device(demand: Demand, kind: str, runtime: int, devices: int = 1) -> Memory:
+    """The peak on a CPU, whose libraries take `runtime` bytes, or on each of `devices` GPUs. `kind`: cpu or cuda."""
+    if kind == "cpu":
+        return demand.memory(runtime + CPU_SLACK, devices=devices)
+    return demand.memory(CUDA_CONTEXT, slack_share=CUDA_SLACK, devices=devices)

@@ -1,7 +1,8 @@
 """What is trained, in fp32, and AdamW over it.
 
 Weights that compute in 16 bits lose small updates, so each trained one has an fp32 master: the optimizer steps the master,
-and the model's copy follows. Adapters are fp32 already and are their own masters.
+and the model's copy follows. Adapters are fp32 already and are their own masters. Of a weight that is divided among
+processes (sharding.py), the master is the part that lies here; gradients and norms are still those of the whole.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from pacos.errors import UsageError
+from pacos.training.distributed import ALONE, Peers
 
 
 class Masters:
@@ -21,13 +23,12 @@ class Masters:
 
     def __init__(self, named: Iterable[tuple[str, nn.Parameter]]):
         self.parameters = dict(named)
-        self.masters = {
-            name: p if p.dtype == torch.float32 else nn.Parameter(p.detach().float())
-            for name, p in self.parameters.items()
-        }
+        self.masters = {name: _master(p) for name, p in self.parameters.items()}
+        self.shards = {name for name, p in self.parameters.items() if is_sharded(p)}
+        self.copies = {name for name, p in self.parameters.items() if p.dtype != torch.float32}
         for name, p in self.parameters.items():
             p.requires_grad_(True)
-            if self.masters[name] is not p:
+            if name in self.copies:
                 p.register_post_accumulate_grad_hook(self._collector(self.masters[name]))
 
     @staticmethod
@@ -42,9 +43,13 @@ class Masters:
     @torch.no_grad()
     def publish(self) -> None:
         """Copy the masters into the model."""
-        for name, p in self.parameters.items():
-            if self.masters[name] is not p:
-                p.copy_(self.masters[name])
+        for name in self.copies:
+            self.parameters[name].copy_(self.masters[name])
+
+    @property
+    def shapes(self) -> dict[str, list[int]]:
+        """The whole shape of each weight that is divided, by name."""
+        return {name: list(self.parameters[name].shape) for name in self.shards}
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
@@ -55,13 +60,52 @@ class Masters:
         self.publish()
 
     def zero_grad(self) -> None:
-        for master in self.masters.values():
-            master.grad = None
+        for name, master in self.masters.items():
+            master.grad = self.parameters[name].grad = None
 
-    def clip(self, max_norm: float) -> float:
-        """Scale the gradients so that their joint norm is at most `max_norm` (0: as they are); the norm before."""
+    def clip(self, max_norm: float, peers: Peers = ALONE) -> float:
+        """Scale the gradients so that their joint norm is at most `max_norm` (0: as they are); the norm before.
+
+        Of several processes it is the norm of the sum of their gradients, which each then holds.
+        """
         limit = max_norm if max_norm > 0 else float("inf")
-        return float(nn.utils.clip_grad_norm_(list(self.masters.values()), limit))
+        if peers.size == 1:
+            return float(nn.utils.clip_grad_norm_(list(self.masters.values()), limit))
+        self._join_gradients(peers)
+        parts = _square_norm(master for name, master in self.masters.items() if name in self.shards)
+        whole = _square_norm(master for name, master in self.masters.items() if name not in self.shards)
+        norm = (peers.sum(parts)[0] + whole) ** 0.5
+        nn.utils.clip_grads_with_norm_(list(self.masters.values()), limit, torch.tensor(norm))
+        return norm
+
+    @torch.no_grad()
+    def _join_gradients(self, peers: Peers) -> None:
+        """What FSDP has added up already lies beside its weight; the rest is added up here."""
+        for name in self.shards:
+            gradient = self.parameters[name].grad
+            self.masters[name].grad = None if gradient is None else gradient.to_local()  # type: ignore[attr-defined]
+        whole = [master for name, master in self.masters.items() if name not in self.shards]
+        for master in whole:
+            master.grad = torch.zeros_like(master) if master.grad is None else master.grad
+        peers.add_up([master.grad for master in whole if master.grad is not None])
+
+
+def is_sharded(tensor: Any) -> bool:
+    """Whether a tensor is one process's part of a divided one (a DTensor)."""
+    return hasattr(tensor, "to_local")
+
+
+@torch.no_grad()
+def _master(parameter: nn.Parameter) -> nn.Parameter:
+    """Its own where it is fp32 and whole, the part that lies here where it is divided, else an fp32 copy."""
+    if is_sharded(parameter):
+        return nn.Parameter(parameter.to_local())  # type: ignore[attr-defined]
+    return parameter if parameter.dtype == torch.float32 else nn.Parameter(parameter.detach().float())
+
+
+def _square_norm(masters: Iterable[nn.Parameter]) -> float:
+    """The squared joint norm of their gradients."""
+    return float(nn.utils.get_total_norm([m.grad for m in masters if m.grad is not None])) ** 2
 
 
 def make_optimizer(

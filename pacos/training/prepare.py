@@ -10,16 +10,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from pacos.data import SIDES, Example, LoadedData, Split, divide, ensure_split, load_examples, split_path
+from pacos.data import SIDES, Example, LoadedData, Split, ensure_split, load_examples, split_path
 from pacos.errors import DataError
-from pacos.prompts import Rendered, Renderer
+from pacos.prompts import Renderer, RowTable
 from pacos.recipes import Recipe
-from pacos.training.batches import num_targets, steps_per_epoch
-from pacos.training.lengths import Row, check_lengths
+from pacos.training.batches import Batches
+from pacos.training.lengths import check_lengths
+from pacos.training.token_cache import render_once
 
 
 @dataclass(frozen=True)
@@ -27,19 +30,19 @@ class Rows:
     """Examples of one side of the split, and how the model sees them."""
 
     examples: list[Example]
-    rendered: list[Rendered]
+    rendered: RowTable
 
     @property
     def num_tokens(self) -> int:
-        return sum(len(row.ids) for row in self.rendered)
+        return len(self.rendered.ids)
 
     @property
     def num_targets(self) -> int:
-        return sum(num_targets(row) for row in self.rendered)
+        return int(self.rendered.num_targets.sum())
 
     @property
     def num_cut(self) -> int:
-        return sum(row.cut > 0 for row in self.rendered)
+        return int((self.rendered.cut > 0).sum())
 
 
 @dataclass(frozen=True)
@@ -57,25 +60,38 @@ class Prepared:
     notes: list[str]
 
     @property
-    def watched(self) -> list[Rendered]:
+    def watched(self) -> RowTable:
         """The validation rows that are looked at while training."""
         return self.validation.rendered[: self.recipe.train.eval_rows]
+
+    @cached_property
+    def batches(self) -> Batches:
+        options = self.recipe.train
+        return Batches(
+            self.train.rendered.lengths.tolist(),
+            batch_size=options.batch_size,
+            batch_tokens=options.batch_tokens,
+            pack_tokens=options.pack_tokens,
+            seed=options.seed,
+        )
 
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
         options = self.recipe.train
-        whole = steps_per_epoch(len(self.train.rendered), options.batch_size)
-        steps = max(1, round(whole * options.epochs))
+        steps = max(1, round(self.batches.steps_per_epoch * options.epochs))
         return min(steps, options.max_steps) if options.max_steps else steps
 
     @property
     def rows_sha256(self) -> str:
         """Names the exact ids that are trained on, in order: a run resumes on these or not at all."""
         digest = hashlib.sha256()
-        for row in [*self.train.rendered, *self.watched]:
-            digest.update(np.asarray(row.ids, dtype=np.int64).tobytes())
-            digest.update(np.asarray(row.loss_mask, dtype=np.bool_).tobytes() + b"|")
+        for table in (self.train.rendered, self.watched):
+            ids, mask = table.ids.astype(np.int64).data, table.mask.data
+            for start, end in pairwise(table.starts.tolist()):
+                digest.update(ids[start:end])
+                digest.update(mask[start:end])
+                digest.update(b"|")
         return digest.hexdigest()
 
 
@@ -86,15 +102,14 @@ def prepare_rows(recipe: Recipe, renderer: Renderer, workspace: Path, tell: Call
     data = load_examples(options.path, limit=options.limit, skip_bad=options.skip_bad_rows)
     tell("splitting")
     split, split_file = find_split(recipe, data, workspace)
-    sides = divide(split, data.examples)
-    if not sides["train"]:
+    side_of = split.side_of()
+    sides = np.array([side_of[example.id] for example in data.examples])
+    if "train" not in sides:
         raise DataError(f"{options.path}: no row is left to train on ({len(data.examples)} read)")
     tell("tokenizing")
-    rows = {
-        side: list(zip(examples, render(examples, renderer, recipe), strict=True)) for side, examples in sides.items()
-    }
-    long = check_lengths([row for side in rows.values() for row in side], recipe)
-    train, validation, test = (fitting(rows[side]) for side in SIDES)
+    rendered = render_once(data.examples, renderer, recipe.train.max_length, tell)
+    long = check_lengths(data.examples, rendered, recipe)
+    train, validation, test = (rows_at((sides == side) & rendered.fits, data.examples, rendered) for side in SIDES)
     notes = [*data.problems, *data.left_out, *split.notes, *long]
     return Prepared(recipe, data, split, split_file, renderer, train, validation, test.examples, notes)
 
@@ -116,11 +131,7 @@ def find_split(recipe: Recipe, data: LoadedData, workspace: Path) -> tuple[Split
     return ensure_split(path, data.examples, **settings), path
 
 
-def render(examples: Sequence[Example], renderer: Renderer, recipe: Recipe) -> list[Rendered]:
-    return renderer.render_examples(examples, recipe.train.max_length)
-
-
-def fitting(rows: Sequence[Row]) -> Rows:
-    """The rows that have room for an answer."""
-    kept = [(example, row) for example, row in rows if row.fits]
-    return Rows([example for example, _ in kept], [row for _, row in kept])
+def rows_at(wanted: np.ndarray, examples: Sequence[Example], rendered: RowTable) -> Rows:
+    """The rows that are `wanted`, a bool for each, in the order of the data."""
+    places = np.flatnonzero(wanted)
+    return Rows([examples[i] for i in places.tolist()], rendered.take(places))

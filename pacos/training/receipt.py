@@ -18,6 +18,7 @@ from pacos.models import Adapter, LoadedModel, Network, Packed, load_adapter, sa
 from pacos.models.catalog import public_name
 from pacos.models.quiet import quiet
 from pacos.training.record import Receipt
+from pacos.training.sharding import whole_weights
 
 LARGEST_DIFFERENCE = 1e-3
 """Logits of the same fp32 weights differ by rounding alone: fused adapters multiply in another order."""
@@ -68,7 +69,7 @@ def _save_full(loaded: LoadedModel, folder: Path, prompts: Sequence[Sequence[int
     from transformers import AutoModelForCausalLM
 
     with quiet():
-        loaded.model.save_pretrained(folder)
+        loaded.model.save_pretrained(folder, state_dict=whole_weights(loaded.model))
         again: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=loaded.compute_dtype)
     return probe_logits(Network(again.to(loaded.device).eval()), prompts)
 

@@ -22,40 +22,58 @@ from pacos.training.trainee import Trainee
 RECIPE = "recipe.yaml"
 SHAPING = ("method", "model", "prompt", "lora", "train")
 """Sections that the weights depend on; of the data it is the rows themselves that are compared."""
-FREE = ("model.device", "train.keep", "train.keep_checkpoints", "train.patience", "train.save_every")
+FREE = ("model.device", "train.keep", "train.keep_checkpoints", "train.patience", "train.save_every", "train.shard")
 """Options among them that may change."""
 
 Say = Callable[[str], None]
 
 
 def open_folder(
-    prepared: Prepared, trainee: Trainee, made_of: Mapping[str, str], folder: Path, resume: bool, say: Say
+    prepared: Prepared,
+    trainee: Trainee,
+    made_of: Mapping[str, str],
+    folder: Path,
+    resume: bool,
+    say: Say,
 ) -> Position:
-    """The work folder, fresh or continued. Nothing that exists is overwritten. Returns where to start."""
-    work = partial_of(folder)
-    if folder.exists():
-        raise UsageError(f"{folder}: exists; give another place with --out, or remove it first")
-    if work.exists() and not resume:
-        raise UsageError(f"{work}: holds an unfinished run; continue it with --resume, or remove it first")
-    start = continued(prepared, trainee, made_of, work, say) if work.exists() else Position()
-    work.mkdir(parents=True, exist_ok=True)
-    draft = work / "recipe.yaml.new"
-    draft.write_text(recipe_to_yaml(prepared.recipe), encoding="utf-8")
-    os.replace(draft, work / RECIPE)
+    """The work folder, fresh or continued. Nothing that exists is overwritten. Returns where to start.
+
+    Of several processes the first looks and decides, and all load the checkpoint that it names.
+    """
+    work, peers = partial_of(folder), trainee.peers
+    begun = peers.from_first(chosen(prepared.recipe, folder, resume, say) if peers.first else "")
+    start = Position()
+    if begun:
+        start = load_checkpoint(work / "checkpoints" / begun, trainee.masters, trainee.optimizer, made_of, peers)
+        say(f"continuing behind step {start.step}")
+    if peers.first:
+        work.mkdir(parents=True, exist_ok=True)
+        draft = work / "recipe.yaml.new"
+        draft.write_text(recipe_to_yaml(prepared.recipe), encoding="utf-8")
+        os.replace(draft, work / RECIPE)
+    peers.meet()
+    if not (work / RECIPE).is_file():
+        raise UsageError(f"{work}: process {peers.rank} does not see it; give --out a folder that all machines share")
     return start
 
 
-def continued(prepared: Prepared, trainee: Trainee, made_of: Mapping[str, str], work: Path, say: Say) -> Position:
+def chosen(recipe: Recipe, folder: Path, resume: bool, say: Say) -> str:
+    """Name of the checkpoint to continue from; empty for a start. Raises UsageError for a folder that is taken."""
+    work = partial_of(folder)
+    if folder.exists():
+        raise UsageError(f"{folder}: exists; give another place with --out, or remove it first")
+    if not work.exists():
+        return ""
+    if not resume:
+        raise UsageError(f"{work}: holds an unfinished run; continue it with --resume, or remove it first")
     newest, notes = newest_whole(work / "checkpoints")
     for note in notes:
         say(note)
     if newest is None:
         say("no whole checkpoint yet; starting from the first step")
-        return Position()
-    refuse_other_recipe(work / RECIPE, prepared.recipe)
-    position = load_checkpoint(newest, trainee.masters, trainee.optimizer, made_of)
-    say(f"continuing behind step {position.step}")
-    return position
+        return ""
+    refuse_other_recipe(work / RECIPE, recipe)
+    return newest.name
 
 
 def refuse_other_recipe(path: Path, recipe: Recipe) -> None:

@@ -2,6 +2,8 @@
 
 runs/NAME.partial/   recipe.yaml  metrics.jsonl  checkpoints/          while it trains; --resume continues here
 runs/NAME/           + weights, tokenizer, pacos.json, card, plot      renamed when all is written and verified
+
+Several processes train one run: the first keeps its folder, all write its checkpoints.
 """
 
 from __future__ import annotations
@@ -22,14 +24,16 @@ from pacos.models import LoadedModel
 from pacos.models.artifact import out_of_space, sync
 from pacos.recipes import resolved_tree
 from pacos.training.checkpoint import Position, load_weights, save_checkpoint, steps_in
+from pacos.training.distributed import ALONE, Peers
 from pacos.training.finish import write_artifact
 from pacos.training.prepare import Prepared
-from pacos.training.record import RunRecord, append_json_line, partial_of
+from pacos.training.record import RunRecord, append_json_line, partial_of, read_record
 from pacos.training.resume import earlier_steps, open_folder
 from pacos.training.schedule import learning_rate
+from pacos.training.sharding import is_divided, make_whole
 from pacos.training.trackers import Tracker, open_trackers
-from pacos.training.train import DivergedError, Hooks, Pace, Step, rehearse, train
-from pacos.training.trainee import Trainee, set_up
+from pacos.training.train import DivergedError, Hooks, Pace, Step, masked_cross_entropy, rehearse, train
+from pacos.training.trainee import Trainee, set_up, why_whole
 
 EVALS_PER_RUN = 10
 
@@ -45,7 +49,7 @@ class Told:
 
 @dataclass
 class Log:
-    """The steps of this process and of those before it, for metrics.jsonl and the plot."""
+    """The steps of this process and of those before it, for metrics.jsonl and the plot; kept by the first of several."""
 
     folder: Path
     trackers: list[Tracker]
@@ -60,20 +64,33 @@ class Log:
 
 
 def run_training(
-    prepared: Prepared, loaded: LoadedModel, folder: Path, *, resume: bool, told: Told
+    prepared: Prepared, loaded: LoadedModel, folder: Path, *, resume: bool, told: Told, peers: Peers = ALONE
 ) -> RunRecord | None:
     """Train and write `folder`. Returns None where it was asked to stop before the end; what was done is then saved."""
     recipe, work = prepared.recipe, partial_of(folder)
-    torch.manual_seed(recipe.train.seed)
-    trainee = set_up(recipe, loaded)
+    torch.manual_seed(recipe.train.seed + (peers.rank << 32))  # each process draws its own dropout
+    trainee = set_up(recipe, loaded, peers)
+    trainee.network.refuse_longer(max(len(row.ids) for row in prepared.train.rendered))
+    if text := trainee.network.pace_note(training=True):
+        told.say(text)
+    for text in trainee.kernels:
+        told.say(text)
+    if peers.size > 1:
+        why = why_whole(recipe, trainee.network)
+        holding = f"all weights: {why}" if why else f"1/{peers.size} of the weights"
+        told.say(f"{peers.size} processes, each with its share of every batch and {holding}")
     made_of = {"rows": prepared.rows_sha256, "base": loaded.identity.weights_sha256}
     start = open_folder(prepared, trainee, made_of, folder, resume, told.say)
     config = resolved_tree(recipe)
     with nothing_kept(work):
         trackers = open_trackers(
-            recipe.track.to, project=recipe.track.project, run=recipe.name, folder=work, config=config
+            recipe.track.to if peers.first else (),
+            project=recipe.track.project,
+            run=recipe.name,
+            folder=work,
+            config=config,
         )
-    log = Log(work, trackers, earlier_steps(work, start.step))
+    log = Log(work, trackers, earlier_steps(work, start.step) if peers.first else [])
     with machine_errors(work):
         position = train_to_end(prepared, trainee, made_of, work, start, log, told)
         for tracker in trackers:
@@ -81,9 +98,11 @@ def run_training(
         if position.step < prepared.steps and not position.finished:
             return None
         record = finish(prepared, trainee, work, position, log, told)
-        os.rename(work, folder)
-        sync(folder.parent)
-    return record
+        if record is not None:
+            os.rename(work, folder)
+            sync(folder.parent)
+        peers.meet()
+    return record or read_record(folder)
 
 
 @contextmanager
@@ -109,7 +128,7 @@ def nothing_kept(work: Path) -> Any:
         yield
     except UserError:
         if not (work / "checkpoints").exists():
-            shutil.rmtree(work)
+            shutil.rmtree(work, ignore_errors=True)
         raise
 
 
@@ -125,6 +144,7 @@ def pace_of(prepared: Prepared) -> Pace:
         eval_every=eval_every,
         save_every=options.save_every or eval_every,
         patience=options.patience,
+        batch_tokens=options.batch_tokens,
     )
 
 
@@ -139,7 +159,8 @@ def train_to_end(
 ) -> Position:
     """The loop, with checkpoints; a checkpoint more where it ends early."""
     pace, options = pace_of(prepared), prepared.recipe.train
-    rows, validation = prepared.train.rendered, prepared.watched
+    rows, validation, peers = prepared.train.rendered, prepared.watched, trainee.peers
+    loss = trainee.around(masked_cross_entropy)
     saved: set[int] = set()
 
     def save(position: Position) -> None:
@@ -151,16 +172,18 @@ def train_to_end(
             trainee.optimizer,
             made_of,
             options.keep_checkpoints,
+            peers,
         )
 
     def on_step(step: Step) -> None:
-        log.add(step)
+        if peers.first:
+            log.add(step)
         told.on_step(step, pace.steps)
 
     if start.step == 0:
         told.say("trying the longest batch first")
         with nothing_kept(work):
-            rehearse(trainee.network, trainee.masters, trainee.optimizer, rows, validation, pace)
+            rehearse(trainee.network, trainee.masters, trainee.optimizer, rows, validation, pace, loss, peers=peers)
     warmup = round(options.warmup_share * pace.steps)
     schedule = partial(
         learning_rate,
@@ -182,6 +205,8 @@ def train_to_end(
             schedule=schedule,
             hooks=hooks,
             start=start,
+            loss=loss,
+            peers=peers,
         )
     except DivergedError as error:
         kept = steps_in(work / "checkpoints")
@@ -192,12 +217,17 @@ def train_to_end(
     return position
 
 
-def finish(prepared: Prepared, trainee: Trainee, work: Path, position: Position, log: Log, told: Told) -> RunRecord:
-    """Take the weights that the recipe keeps, and write the artifact."""
+def finish(
+    prepared: Prepared, trainee: Trainee, work: Path, position: Position, log: Log, told: Told
+) -> RunRecord | None:
+    """Take the weights that the recipe keeps, and write the artifact; None in processes other than the first."""
+    peers, model = trainee.peers, trainee.network.model
     kept = position.step
     if prepared.recipe.train.keep == "best" and position.best_loss is not None and position.best_step != kept:
         kept = position.best_step
-        load_weights(work / "checkpoints" / f"step-{kept}", trainee.masters)
+        load_weights(work / "checkpoints" / f"step-{kept}", trainee.masters, peers)
         told.say(f"keeping step {kept}, whose validation loss was the lowest")
     told.say("saving, and comparing what was saved with the live model")
-    return write_artifact(prepared, trainee, work, position, kept, log.steps)
+    if is_divided(model):
+        make_whole(model)
+    return write_artifact(prepared, trainee, work, position, kept, log.steps, peers.size) if peers.first else None

@@ -4,6 +4,8 @@
 
 The loss of a batch is the mean over its response tokens: every pack is divided by the number of targets of the *whole*
 batch, so the split into packs changes nothing. LoRA, QLoRA and full fine-tuning differ in what `masters` holds, not here.
+
+Several processes (`peers`) each take a share of the batch's rows; sums of loss, targets and gradients are over all of them.
 """
 
 from __future__ import annotations
@@ -17,12 +19,13 @@ import torch
 from torch import Tensor
 
 from pacos.errors import ResourceError, UserError, is_out_of_memory
-from pacos.models.loss import linear_cross_entropy
+from pacos.models.kernels.cross_entropy import linear_cross_entropy
 from pacos.models.network import Network
-from pacos.models.packs import Pack, make_packs
-from pacos.prompts import Rendered
-from pacos.training.batches import batch_of_step, longest_batch
+from pacos.models.packs import Pack, build_pack, make_packs
+from pacos.prompts import Rendered, lengths_of
+from pacos.training.batches import Batches, Group
 from pacos.training.checkpoint import Position, rng_state, set_rng_state
+from pacos.training.distributed import ALONE, Peers
 from pacos.training.optimizer import Masters, set_learning_rate
 
 Loss = Callable[[Network, Pack], Tensor]
@@ -60,6 +63,7 @@ class Pace:
     eval_every: int
     save_every: int
     patience: int
+    batch_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,29 +94,55 @@ def train(
     hooks: Hooks,
     start: Position = Position(),
     loss: Loss = masked_cross_entropy,
+    peers: Peers = ALONE,
 ) -> Position:
     """Train from `start` to the end of `pace`, or until `hooks.stop()` or patience says so. Returns where it stopped."""
-    position = start
+    position, batches = start, batches_of(rows, pace)
     network.model.train()
     while position.step < pace.steps and not position.finished and not hooks.stop():
         began = time.perf_counter()
-        batch = [rows[i] for i in batch_of_step(position.step, len(rows), pace.batch_size, pace.seed)]
-        packs = make_packs(batch, pace.pack_tokens)
+        packs = packs_of(peers.share(batches.of_step(position.step), batches.lengths), rows, pace)
         rate = schedule(position.step)
-        mean_loss, norm = update(network, masters, optimizer, packs, rate, pace.clip_norm, loss, position.step)
-        tokens = sum(pack.num_tokens for pack in packs)
+        mean_loss, norm = update(network, masters, optimizer, packs, rate, pace.clip_norm, loss, position.step, peers)
+        tokens, targets = map(round, peers.sum(*counts(packs)))
         position = replace(position, step=position.step + 1, tokens=position.tokens + tokens)
         took = time.perf_counter() - began
         eval_loss = None
         if validation and is_due(position.step, pace.eval_every, pace.steps):
-            eval_loss = evaluate(network, validation, pace.pack_tokens, loss)
+            eval_loss = evaluate(network, validation, pace.pack_tokens, loss, peers)
             refuse_non_finite(eval_loss, position.step)
             position = judge(position, eval_loss, pace.patience)
-        targets = sum(pack.num_targets for pack in packs)
         hooks.on_step(Step(position.step, mean_loss, rate, norm, tokens, targets, took, eval_loss))
         if eval_loss is not None or is_due(position.step, pace.save_every, pace.steps):
             hooks.save(position)
     return position
+
+
+def batches_of(rows: Sequence[Rendered], pace: Pace) -> Batches:
+    return Batches(
+        lengths_of(rows),
+        batch_size=pace.batch_size,
+        batch_tokens=pace.batch_tokens,
+        pack_tokens=pace.pack_tokens,
+        seed=pace.seed,
+    )
+
+
+def packs_of(groups: Sequence[Group], rows: Sequence[Rendered], pace: Pace) -> list[Pack]:
+    return [pack for group in groups for pack in make_packs([rows[i] for i in group], pace.pack_tokens)]
+
+
+def counts(packs: Sequence[Pack]) -> tuple[int, int]:
+    """Tokens computed, and targets."""
+    return sum(pack.num_tokens for pack in packs), sum(pack.num_targets for pack in packs)
+
+
+def in_step(packs: Sequence[Pack], peers: Peers) -> list[Pack]:
+    """As many packs as the process with the most has, for those who gather weights together: two tokens without a target."""
+    if peers.size == 1:
+        return list(packs)
+    idle = build_pack([Rendered((0, 0), (False, False))])
+    return [*packs, *[idle] * (peers.largest(len(packs)) - len(packs))]
 
 
 def refuse_non_finite(eval_loss: float, step: int) -> None:
@@ -134,11 +164,12 @@ def update(
     clip_norm: float,
     loss: Loss,
     step: int,
+    peers: Peers = ALONE,
 ) -> tuple[float, float]:
     """One optimizer step. Returns the mean loss of the batch and the gradient norm. Raises DivergedError before stepping."""
     set_learning_rate(optimizer, rate)
-    mean_loss = accumulate(network, packs, loss)
-    norm = masters.clip(clip_norm)
+    mean_loss = accumulate(network, packs, loss, peers)
+    norm = masters.clip(clip_norm, peers)
     if not (math.isfinite(mean_loss) and math.isfinite(norm)):
         masters.zero_grad()
         raise DivergedError(
@@ -151,26 +182,37 @@ def update(
     return mean_loss, norm
 
 
-def accumulate(network: Network, packs: Sequence[Pack], loss: Loss = masked_cross_entropy) -> float:
-    """Add up the gradients of the mean loss over all targets of all packs; returns that mean."""
-    targets = sum(pack.num_targets for pack in packs)
+def accumulate(
+    network: Network, packs: Sequence[Pack], loss: Loss = masked_cross_entropy, peers: Peers = ALONE
+) -> float:
+    """Add up the gradients of the mean loss over all targets of all packs, of all processes; returns that mean."""
+    targets = peers.sum(counts(packs)[1])[0]
     assert targets > 0, "a batch without a target; rows without one are refused before training"
-    total = 0.0
-    for pack in packs:
+    losses = []
+    for pack in in_step(packs, peers):
         summed = loss(network, pack)
         (summed / targets).backward()
-        total += float(summed.detach())
-    return total / targets
+        losses.append(summed.detach())
+    # read behind the last pack, for each look at a number waits until a GPU is done
+    return peers.sum(sum(map(float, losses)))[0] / targets
 
 
 @torch.no_grad()
-def evaluate(network: Network, rows: Sequence[Rendered], pack_tokens: int, loss: Loss = masked_cross_entropy) -> float:
+def evaluate(
+    network: Network,
+    rows: Sequence[Rendered],
+    pack_tokens: int,
+    loss: Loss = masked_cross_entropy,
+    peers: Peers = ALONE,
+) -> float:
     """Mean loss over the targets of all rows, in nats, with dropout off."""
     network.model.eval()
-    packs = make_packs(rows, pack_tokens)
-    total = sum(float(loss(network, pack)) for pack in packs)
+    groups = peers.share([list(range(len(rows)))], [len(row.ids) for row in rows])
+    packs = [pack for group in groups for pack in make_packs([rows[i] for i in group], pack_tokens)]
+    total = sum(float(loss(network, pack)) for pack in in_step(packs, peers))
     network.model.train()
-    return total / sum(pack.num_targets for pack in packs)
+    total, targets = peers.sum(total, counts(packs)[1])
+    return total / targets
 
 
 def judge(position: Position, eval_loss: float, patience: int) -> Position:
@@ -189,20 +231,22 @@ def rehearse(
     validation: Sequence[Rendered],
     pace: Pace,
     loss: Loss = masked_cross_entropy,
+    *,
+    peers: Peers = ALONE,
 ) -> None:
     """The longest batch of the run first: forward, backward, a step of size zero, and the longest evaluation.
 
-    What does not fit in memory fails here, in the first seconds. Weights and random states are as before afterwards.
+    Each of several processes tries the longest pack, for any may get it. What does not fit in memory fails here, in the
+    first seconds. Weights and random states are as before afterwards.
     """
     before = rng_state()
-    lengths = [len(row.ids) for row in rows]
-    longest = longest_batch(lengths, pace.batch_size, pace.seed, pace.steps)
-    packs = make_packs([rows[i] for i in longest], pace.pack_tokens)
+    packs = packs_of(batches_of(rows, pace).longest(pace.steps), rows, pace)
     try:
         network.model.train()
-        update(network, masters, optimizer, packs[:1], 0.0, pace.clip_norm, loss, -1)
+        update(network, masters, optimizer, packs[:1], 0.0, pace.clip_norm, loss, -1, peers)
         if validation:
-            evaluate(network, [max(validation, key=lambda row: len(row.ids))], pace.pack_tokens, loss)
+            longest = max(validation, key=lambda row: len(row.ids))
+            evaluate(network, [longest] * peers.size, pace.pack_tokens, loss, peers)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

@@ -14,6 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pacos.models.kernels import native
+from pacos.models.kernels.cuda_layers import fused
+
 CHUNK = 512
 
 
@@ -66,23 +69,39 @@ def _piece(
     piece: slice,
 ) -> Tensor:
     """Loss of one piece; its gradients are written into the buffers that are there."""
-    logits = (hidden @ weight.T).float()
-    slope = None
-    if softcap is not None:
-        squashed = torch.tanh(logits / softcap)
-        logits, slope = squashed * softcap, 1 - squashed.square()
-    lse = torch.logsumexp(logits, dim=-1, keepdim=True)
-    nll = (lse.squeeze(1) - logits.gather(1, targets[:, None]).squeeze(1)).sum()
-    if grad_hidden is None and grad_weight is None:
-        return nll
-    grad = logits.sub_(lse).exp_()
-    grad[torch.arange(len(targets), device=grad.device), targets] -= 1
-    grad = (grad if slope is None else grad.mul_(slope)).to(hidden.dtype)
+    logits = hidden @ weight.T
+    wanted = grad_hidden is not None or grad_weight is not None
+    nll, grad = _rows(logits, targets, softcap, wanted)
     if grad_hidden is not None:
         torch.mm(grad, weight, out=grad_hidden[piece])
     if grad_weight is not None:
         grad_weight += grad.T @ hidden
-    return nll
+    return nll.sum()
+
+
+def _rows(logits: Tensor, targets: Tensor, softcap: float | None, wanted: bool) -> tuple[Tensor, Tensor]:
+    """Loss of each row, (n,) in fp32; where it is wanted also the gradient of the logits, which takes their place."""
+    if softcap is None and native.fits(logits):
+        nll = torch.empty(len(targets))
+        native.call("cross_entropy_rows", logits, targets, nll, *logits.shape, wanted, native.wide(logits))
+        return nll, logits
+    return fused(reference_rows, logits)(logits, targets, softcap, wanted)
+
+
+def reference_rows(logits: Tensor, targets: Tensor, softcap: float | None, wanted: bool) -> tuple[Tensor, Tensor]:
+    """The same by torch."""
+    wide = logits.float()
+    slope = None
+    if softcap is not None:
+        squashed = torch.tanh(wide / softcap)
+        wide, slope = squashed * softcap, 1 - squashed.square()
+    lse = torch.logsumexp(wide, dim=-1, keepdim=True)
+    nll = lse.squeeze(1) - wide.gather(1, targets[:, None]).squeeze(1)
+    if not wanted:
+        return nll, logits
+    grad = wide.sub_(lse).exp_()
+    grad[torch.arange(len(targets), device=grad.device), targets] -= 1
+    return nll, (grad if slope is None else grad.mul_(slope)).to(logits.dtype)
 
 
 @torch.no_grad()
@@ -90,8 +109,6 @@ def token_nll(hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float | 
     """Negative log-likelihood of each target in nats, (N,) fp32, for scoring. hidden (N, C), weight (V, C)."""
     pieces = []
     for start in range(0, hidden.shape[0], CHUNK):
-        logits = (hidden[start : start + CHUNK] @ weight.T).float()
-        if softcap is not None:
-            logits = torch.tanh(logits / softcap) * softcap
-        pieces.append(torch.nn.functional.cross_entropy(logits, targets[start : start + CHUNK], reduction="none"))
+        logits = hidden[start : start + CHUNK] @ weight.T
+        pieces.append(_rows(logits, targets[start : start + CHUNK], softcap, False)[0])
     return torch.cat(pieces) if pieces else torch.zeros(0, device=hidden.device)

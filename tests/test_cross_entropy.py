@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pacos.models import loss as losses
+from pacos.models.kernels import cross_entropy as losses
 
 
 @pytest.mark.parametrize("softcap", [None, 3.0])

@@ -1,0 +1,265 @@
+/* The elementwise parts of the training step, each in one pass over memory. native.py compiles and calls them; beside each
+ * caller stands the same in plain torch, which the tests compare it to and which runs where there is no C compiler.
+ *
+ * A tensor is rows of `n` values in fp32, or in bf16 (wide = 0), which is widened to fp32 row by row and rounded to nearest
+ * even on the way back. All arithmetic is fp32. Rows are shared out over the threads that torch itself uses.
+ */
+#include <float.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef int64_t i64;
+
+static inline float widen(uint16_t b) {
+    uint32_t u = (uint32_t)b << 16;
+    float f;
+    memcpy(&f, &u, 4);
+    return f;
+}
+
+static inline uint16_t narrow(float f) {
+    uint32_t u;
+    memcpy(&u, &f, 4);
+    if ((u & 0x7fffffff) > 0x7f800000) return 0x7fc0; /* not a number */
+    u += 0x7fff + ((u >> 16) & 1);
+    return (uint16_t)(u >> 16);
+}
+
+/* Row `at` as floats: where it lies if it is fp32, else widened into `own`. */
+static inline const float *row_in(const void *x, i64 at, i64 n, int wide, float *own) {
+    if (wide) return (const float *)x + at;
+    const uint16_t *b = (const uint16_t *)x + at;
+    for (i64 i = 0; i < n; i++) own[i] = widen(b[i]);
+    return own;
+}
+
+/* Where to write row `at`, and the rounding of it afterwards. */
+static inline float *row_out(void *x, i64 at, int wide, float *own) { return wide ? (float *)x + at : own; }
+
+static inline void row_done(void *x, i64 at, i64 n, int wide, const float *own) {
+    if (wide) return;
+    uint16_t *b = (uint16_t *)x + at;
+    for (i64 i = 0; i < n; i++) b[i] = narrow(own[i]);
+}
+
+/* e^x to 2 units in the last place, for x in [-87, 88]; smaller x gives a number near 1e-38. Vectorizes. */
+static inline float exp_of(float x) {
+    x = -87.0f > x ? -87.0f : x; /* in this order what is not a number stays so */
+    x = 88.0f < x ? 88.0f : x;
+    float k = rintf(x * 1.44269504088896341f);
+    float r = x - k * 0.693359375f + k * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    int32_t e = ((int32_t)k + 127) << 23;
+    float scale;
+    memcpy(&scale, &e, 4);
+    return p * scale;
+}
+
+/* The largest of n values, in lanes so that it vectorizes. */
+static inline float largest(const float *x, i64 n) {
+    float lanes[16], top = -FLT_MAX;
+    i64 i = 0;
+    for (int j = 0; j < 16; j++) lanes[j] = -FLT_MAX;
+    for (; i + 16 <= n; i += 16)
+        for (int j = 0; j < 16; j++) lanes[j] = x[i + j] > lanes[j] ? x[i + j] : lanes[j];
+    for (; i < n; i++) lanes[0] = x[i] > lanes[0] ? x[i] : lanes[0];
+    for (int j = 0; j < 16; j++) top = lanes[j] > top ? lanes[j] : top;
+    return top;
+}
+
+/* y = x * rstd * w, rstd = 1 / sqrt(mean(x^2) + eps), which is kept for the backward pass. */
+void rms_norm_forward(const void *x, const float *w, void *y, float *rstd, i64 rows, i64 n, float eps, int wide) {
+#pragma omp parallel
+    {
+        float *a = malloc(2 * n * sizeof(float)), *b = a + n;
+#pragma omp for
+        for (i64 r = 0; r < rows; r++) {
+            const float *in = row_in(x, r * n, n, wide, a);
+            float *out = row_out(y, r * n, wide, b), sum = 0;
+            for (i64 i = 0; i < n; i++) sum += in[i] * in[i];
+            float s = 1.0f / sqrtf(sum / n + eps);
+            for (i64 i = 0; i < n; i++) out[i] = in[i] * s * w[i];
+            row_done(y, r * n, n, wide, b);
+            rstd[r] = s;
+        }
+        free(a);
+    }
+}
+
+/* dx = rstd * (w dy - x rstd^2 mean(x w dy)) */
+void rms_norm_backward(const void *dy, const void *x, const float *w, const float *rstd, void *dx, i64 rows, i64 n, int wide) {
+#pragma omp parallel
+    {
+        float *a = malloc(3 * n * sizeof(float)), *b = a + n, *c = b + n;
+#pragma omp for
+        for (i64 r = 0; r < rows; r++) {
+            const float *in = row_in(x, r * n, n, wide, a), *up = row_in(dy, r * n, n, wide, b);
+            float *out = row_out(dx, r * n, wide, c), dot = 0, s = rstd[r];
+            for (i64 i = 0; i < n; i++) dot += in[i] * w[i] * up[i];
+            float by = dot / n * s * s;
+            for (i64 i = 0; i < n; i++) out[i] = s * (w[i] * up[i] - in[i] * by);
+            row_done(dx, r * n, n, wide, c);
+        }
+        free(a);
+    }
+}
+
+static inline float sigmoid_of(float x) { return 1.0f / (1.0f + exp_of(-x)); }
+
+#define GELU_A 0.7978845608028654f
+#define GELU_B 0.044715f
+/* tanh(u) = 2 sigmoid(2 u) - 1 */
+static inline float tanh_of(float u) { return 2.0f * sigmoid_of(2.0f * u) - 1.0f; }
+
+/* out = act(gate) * up; gate and up are rows of n, `stride` apart; act is SiLU, or GELU by tanh. */
+void gated_forward(const void *gate, const void *up, void *out, i64 rows, i64 n, i64 stride, int gelu, int wide) {
+#pragma omp parallel
+    {
+        float *a = malloc(3 * n * sizeof(float)), *b = a + n, *c = b + n;
+#pragma omp for
+        for (i64 r = 0; r < rows; r++) {
+            const float *g = row_in(gate, r * stride, n, wide, a), *u = row_in(up, r * stride, n, wide, b);
+            float *o = row_out(out, r * n, wide, c);
+            if (gelu)
+                for (i64 i = 0; i < n; i++)
+                    o[i] = 0.5f * g[i] * (1.0f + tanh_of(GELU_A * (g[i] + GELU_B * g[i] * g[i] * g[i]))) * u[i];
+            else
+                for (i64 i = 0; i < n; i++) o[i] = g[i] * sigmoid_of(g[i]) * u[i];
+            row_done(out, r * n, n, wide, c);
+        }
+        free(a);
+    }
+}
+
+/* The gradients of gate and up, rows `stride` apart as they are, from that of `out`. */
+void gated_backward(const void *gate, const void *up, const void *dout, void *dgate, void *dup, i64 rows, i64 n, i64 stride,
+                    int gelu, int wide) {
+#pragma omp parallel
+    {
+        float *a = malloc(5 * n * sizeof(float)), *b = a + n, *c = b + n, *d = c + n, *e = d + n;
+#pragma omp for
+        for (i64 r = 0; r < rows; r++) {
+            const float *g = row_in(gate, r * stride, n, wide, a), *u = row_in(up, r * stride, n, wide, b);
+            const float *o = row_in(dout, r * n, n, wide, c);
+            float *dg = row_out(dgate, r * stride, wide, d), *du = row_out(dup, r * stride, wide, e);
+            if (gelu)
+                for (i64 i = 0; i < n; i++) {
+                    float x = g[i], t = tanh_of(GELU_A * (x + GELU_B * x * x * x));
+                    float slope = 0.5f * (1.0f + t) + 0.5f * x * (1.0f - t * t) * GELU_A * (1.0f + 3.0f * GELU_B * x * x);
+                    dg[i] = o[i] * u[i] * slope;
+                    du[i] = o[i] * 0.5f * x * (1.0f + t);
+                }
+            else
+                for (i64 i = 0; i < n; i++) {
+                    float s = sigmoid_of(g[i]), up_grad = o[i] * g[i] * s;
+                    dg[i] = o[i] * u[i] * s * (1.0f + g[i] * (1.0f - s));
+                    du[i] = up_grad;
+                }
+            row_done(dgate, r * stride, n, wide, d);
+            row_done(dup, r * stride, n, wide, e);
+        }
+        free(a);
+    }
+}
+
+/* Rotary positions in place, on `heads` heads of `size` values in rows `stride` apart; the first 2 * half of each turn.
+ * back = 1 is the transpose, for gradients. cos, sin: (rows, 2 * half). */
+void rotate(void *x, const float *cos, const float *sin, i64 rows, i64 heads, i64 size, i64 half, i64 stride, int back, int wide) {
+#pragma omp parallel
+    {
+        float *own = malloc(2 * half * sizeof(float));
+#pragma omp for
+        for (i64 r = 0; r < rows; r++) {
+            const float *c1 = cos + r * 2 * half, *s1 = sin + r * 2 * half, *c2 = c1 + half, *s2 = s1 + half;
+            for (i64 h = 0; h < heads; h++) {
+                i64 at = r * stride + h * size;
+                float *v = (float *)row_in(x, at, 2 * half, wide, own), *low = v, *high = v + half;
+                for (i64 i = 0; i < half; i++) {
+                    float l = low[i], g = high[i];
+                    low[i] = back ? l * c1[i] + g * s2[i] : l * c1[i] - g * s1[i];
+                    high[i] = back ? g * c2[i] - l * s1[i] : g * c2[i] + l * s2[i];
+                }
+                row_done(x, at, 2 * half, wide, own);
+            }
+        }
+        free(own);
+    }
+}
+
+/* Softmax in place over the columns [first, last) of each row, zeros elsewhere. Scores lie as (blocks, repeats, queries,
+ * columns); first and last as (blocks, queries): the same for all repeats (heads). */
+void softmax_spans(void *scores, const int32_t *first, const int32_t *last, i64 blocks, i64 repeats, i64 queries, i64 columns,
+                   int wide) {
+    i64 rows = blocks * repeats * queries;
+#pragma omp parallel
+    {
+        float *own = malloc(columns * sizeof(float));
+#pragma omp for
+        for (i64 r = 0; r < rows; r++) {
+            i64 place = r / (repeats * queries) * queries + r % queries, from = first[place], to = last[place];
+            float *s = (float *)row_in(scores, r * columns, columns, wide, own);
+            float top = largest(s + from, to - from), sum = 0;
+            for (i64 i = from; i < to; i++) {
+                s[i] = exp_of(s[i] - top);
+                sum += s[i];
+            }
+            float by = 1.0f / sum;
+            for (i64 i = from; i < to; i++) s[i] *= by;
+            for (i64 i = 0; i < from; i++) s[i] = 0;
+            for (i64 i = to; i < columns; i++) s[i] = 0;
+            row_done(scores, r * columns, columns, wide, own);
+        }
+        free(own);
+    }
+}
+
+/* In place on the gradient of the weights: d score = weight * (d weight - sum(weight * d weight)). */
+void softmax_backward(const void *weights, void *grad, i64 rows, i64 columns, int wide) {
+#pragma omp parallel
+    {
+        float *a = malloc(2 * columns * sizeof(float)), *b = a + columns;
+#pragma omp for
+        for (i64 r = 0; r < rows; r++) {
+            const float *p = row_in(weights, r * columns, columns, wide, a);
+            float *g = (float *)row_in(grad, r * columns, columns, wide, b), dot = 0;
+            for (i64 i = 0; i < columns; i++) dot += p[i] * g[i];
+            for (i64 i = 0; i < columns; i++) g[i] = p[i] * (g[i] - dot);
+            row_done(grad, r * columns, columns, wide, b);
+        }
+        free(a);
+    }
+}
+
+/* nll[r] = logsumexp(z_r) - z_r[target_r]; with `grad`, z becomes softmax(z) - onehot(target), in place. */
+void cross_entropy_rows(void *logits, const i64 *targets, float *nll, i64 rows, i64 n, int grad, int wide) {
+#pragma omp parallel
+    {
+        float *own = malloc(n * sizeof(float));
+#pragma omp for
+        for (i64 r = 0; r < rows; r++) {
+            float *z = (float *)row_in(logits, r * n, n, wide, own);
+            float top = largest(z, n), sum = 0, chosen = z[targets[r]];
+            if (grad) {
+                for (i64 i = 0; i < n; i++) {
+                    z[i] = exp_of(z[i] - top);
+                    sum += z[i];
+                }
+                float by = 1.0f / sum;
+                for (i64 i = 0; i < n; i++) z[i] *= by;
+                z[targets[r]] -= 1.0f;
+                row_done(logits, r * n, n, wide, own);
+            } else
+                for (i64 i = 0; i < n; i++) sum += exp_of(z[i] - top);
+            nll[r] = top + logf(sum) - chosen;
+        }
+        free(own);
+    }
+}

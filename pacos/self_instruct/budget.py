@@ -1,0 +1,94 @@
+"""What may be spent, and is never exceeded: in requests, tokens and dollars.
+
+    reserve(worst case) --sent--> settle(what it was)        a request that would not fit at its worst is not sent
+
+The worst case of a request is every byte of its text a token (no byte-level tokenizer makes more), what a server may
+wrap around it, and an answer of full length. What an answer did cost is the server's own count; where the server does
+not tell (time-out, cut off, no `usage`), the worst case stands.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+OVERHEAD = 64
+"""Tokens that a chat template adds, until an answer shows that it is more."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Requests, tokens (prompt and answer together) and dollars."""
+
+    requests: int = 0
+    tokens: int = 0
+    dollars: float = 0.0
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(self.requests + other.requests, self.tokens + other.tokens, self.dollars + other.dollars)
+
+    def __sub__(self, other: Spent) -> Spent:
+        return Spent(self.requests - other.requests, self.tokens - other.tokens, self.dollars - other.dollars)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The budget; None is no limit."""
+
+    requests: int | None = None
+    tokens: int | None = None
+    dollars: float | None = None
+
+
+@dataclass(frozen=True)
+class Price:
+    """Dollars for a million tokens that are read, and that are written."""
+
+    read: float = 0.0
+    written: float = 0.0
+
+    def cost(self, prompt_tokens: int, completion_tokens: int) -> Spent:
+        """One request with these tokens."""
+        dollars = (prompt_tokens * self.read + completion_tokens * self.written) / 1e6
+        return Spent(1, prompt_tokens + completion_tokens, dollars)
+
+
+class Budget:
+    """`spent` is what is certain, `reserved` what the requests under way may come to."""
+
+    def __init__(self, limits: Limits, spent: Spent | None = None):
+        self.limits, self.spent, self.reserved = limits, spent or Spent(), Spent()
+        self.overhead = OVERHEAD
+
+    def worst(self, text: str, max_tokens: int, price: Price) -> Spent:
+        """The most that a request with this text can cost."""
+        return price.cost(self.most_prompt_tokens(text), max_tokens)
+
+    def most_prompt_tokens(self, text: str) -> int:
+        return len(text.encode("utf-8", "replace")) + self.overhead
+
+    def learn(self, text: str, prompt_tokens: int) -> None:
+        """A server that counts more than the worst case puts something before every prompt: from now on that is known."""
+        self.overhead += max(0, prompt_tokens - self.most_prompt_tokens(text))
+
+    def exceeded_by(self, worst: Spent) -> str:
+        """The first limit that `worst` on top of everything would pass: requests, tokens or dollars; else empty."""
+        return self._passed(self.spent + self.reserved + worst)
+
+    def hopeless(self, worst: Spent) -> bool:
+        """Whether `worst` will not fit whatever the requests under way come to."""
+        return bool(self._passed(self.spent + worst))
+
+    def _passed(self, total: Spent) -> str:
+        limits = ((f.name, getattr(self.limits, f.name)) for f in fields(Limits))
+        return next((name for name, limit in limits if limit is not None and getattr(total, name) > limit), "")
+
+    def reserve(self, worst: Spent) -> bool:
+        """Set `worst` aside; False, and nothing set aside, where it does not fit."""
+        if self.exceeded_by(worst):
+            return False
+        self.reserved += worst
+        return True
+
+    def settle(self, worst: Spent, actual: Spent) -> None:
+        self.reserved -= worst
+        self.spent += actual

@@ -1,0 +1,1 @@
+"""The web pages. `explore` is the first of them: a dataset in the browser."""
