@@ -61,7 +61,7 @@ _STOPS = words(
     " according without within through over under against during regarding describing explaining containing"
     " called named titled is are was were be has"
     " have can could should would will than like not only before after while until including given below related"
-    " involving then also per via"
+    " involving then also per via out off"
     " showing comparing summarizing written suitable inspired consisting such explaining discussing used made"
     " featuring"
 )
