@@ -118,6 +118,8 @@ def _head(tokens: list[str]) -> str:
                 break
             continue
         phrase.append(token)
+    if len(phrase) > 1 and phrase[-1] in {"one", "ones"}:  # the odd one: it stands for a noun that is not named
+        phrase.pop()
     return _singular(phrase[-1]) if phrase and phrase[-1].isalpha() else ""
 
 
