@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -204,10 +206,94 @@ def test_they_are_compiled_once_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_pa
     (line,) = native.what_was_told()
     assert line.startswith("compiled the C kernels in ")
     assert line.endswith(" s, kept for the next run")
-    assert len(list((tmp_path / "kernels").glob("native-*.so"))) == 1
+    assert len(list((tmp_path / "kernels").glob("native-*/native.so"))) == 1
     native._loaded.cache_clear()
     assert native.library() is not None
     assert native.what_was_told() == []
+
+
+@pytest.mark.usefixtures("_fresh")
+@pytest.mark.parametrize("damage", ["cut", "flipped", "gone"])
+def test_a_damaged_file_is_compiled_again(damage: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PACOS_CACHE", str(tmp_path))
+    kernels = native._compiled(native._compiler() or ())
+    path, native._told[:] = kernels / native.LIBRARY, []
+    whole = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        at = len(whole) // 2
+        path.write_bytes(whole[:at] if damage == "cut" else whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+    assert native.library() is not None
+    (line,) = native.what_was_told()
+    assert line.startswith("compiled the C kernels in ")
+    assert path.read_bytes() == whole
+    assert sorted(p.name for p in kernels.iterdir()) == ["manifest.json", "native.so"]
+    assert list(kernels.parent.iterdir()) == [kernels]
+
+
+@pytest.mark.usefixtures("_fresh")
+def test_the_compiler_may_be_given_with_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PACOS_CACHE", str(tmp_path))
+    monkeypatch.setenv("CC", "env LANG=C cc -DNOTHING='a b'")
+    compiler = native._compiler()
+    assert compiler is not None
+    assert compiler[1:] == ("LANG=C", "cc", "-DNOTHING=a b")
+    assert native.library() is not None, native.what_was_told()
+
+
+def test_another_compiler_processor_or_openmp_has_a_file_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The stand-in says what it predefines, as a compiler does of itself and of the processor it finds."""
+    compiler = tmp_path / "cc"
+    compiler.write_text('#!/bin/sh\necho "#define __VERSION__ $VERSION"\n')
+    compiler.chmod(0o755)
+    names = []
+    for version, library in (("1", "libgomp-a.so.1"), ("2", "libgomp-a.so.1"), ("1", "libgomp-b.so.1")):
+        monkeypatch.setenv("VERSION", version)
+        monkeypatch.setattr(native, "_openmp", lambda library=library: [Path(library)])
+        names += [native._name([str(compiler)]), native._name([str(compiler), "-m64"])]
+    assert len(set(names)) == 6
+    predefined = native._run("cc", *native.FLAGS, "-dM", "-E", "-x", "c", "/dev/null")
+    assert "__VERSION__" in predefined
+
+
+HUGE = 1 << 60
+TOO_LARGE: dict[str, tuple[object, ...]] = {
+    "rms_norm_forward": (None, None, None, None, 1, HUGE, 1e-5, True),
+    "rms_norm_backward": (None, None, None, None, None, 1, HUGE, True),
+    "gated_forward": (None, None, None, 1, HUGE, 0, False, True),
+    "gated_backward": (None, None, None, None, None, 1, HUGE, 0, False, True),
+    "rotate": (None, None, None, 1, 1, 0, HUGE, 0, False, True),
+    "softmax_spans": (None, None, None, 1, 1, 1, HUGE, True),
+    "softmax_backward": (None, None, 1, HUGE, True),
+    "cross_entropy_rows": (None, None, None, 1, HUGE, False, True),
+}
+
+
+@pytest.mark.parametrize("kernel", TOO_LARGE)
+def test_a_kernel_without_memory_is_an_error(kernel: str) -> None:
+    with pytest.raises(MemoryError, match=f"^{kernel}: out of memory$"):
+        native.call(kernel, *(native.Address(0) if x is None else x for x in TOO_LARGE[kernel]))  # type: ignore[arg-type]
+
+
+def test_every_kernel_is_asked_for_too_much() -> None:
+    assert set(TOO_LARGE) == set(re.findall(r"^int (\w+)\(", native.SOURCE.read_text(), flags=re.MULTILINE))
+
+
+def test_plain_and_by_shape_hold_for_their_own_thread() -> None:
+    def fits() -> bool:
+        return native.fits(torch.zeros(3))
+
+    with ThreadPoolExecutor(1) as other, native.plain():
+        assert not fits()
+        assert other.submit(fits).result()
+        with native.by_shape():
+            assert native.fits(torch.zeros(3, device="meta"))
+            assert not other.submit(native.fits, torch.zeros(3, device="meta")).result()
+        assert not fits()
+    assert fits()
 
 
 def test_they_run_on_the_threads_of_torch() -> None:

@@ -148,8 +148,11 @@ class _UnpackedProduct(torch.autograd.Function):
 
 def unpack(packed: Tensor, state: Any, dtype: torch.dtype) -> Tensor:
     """The weight (out, in) of a matrix on the CPU, in memory that the thread's next call overwrites."""
-    kernel = getattr(bitsandbytes().cextension.lib, KERNELS.get(dtype, ""), None)
     rows, columns = state.shape
+    if packed.is_meta:  # no values, but the memory that they would take
+        whole = columns % state.blocksize == 0
+        return _kept(rows * columns, dtype).view(rows, columns) if whole else torch.empty(rows, columns, dtype=dtype)
+    kernel = getattr(bitsandbytes().cextension.lib, KERNELS.get(dtype, ""), None)
     if kernel is None or columns % state.blocksize or state.quant_type != "nf4":
         return bitsandbytes().functional.dequantize_4bit(packed, state).to(dtype)
     scales, out = _scales(state), _kept(rows * columns, dtype)
@@ -170,6 +173,17 @@ def _kept(size: int, dtype: torch.dtype) -> Tensor:
     if getattr(_memory, "bytes", _NOTHING).numel() < size * dtype.itemsize:
         _memory.bytes = torch.empty(size * dtype.itemsize, dtype=torch.uint8)
     return _memory.bytes[: size * dtype.itemsize].view(dtype)
+
+
+@contextmanager
+def other_memory() -> Iterator[None]:
+    """Inside, this thread unpacks into memory of its own for the block."""
+    before = getattr(_memory, "bytes", _NOTHING)
+    _memory.bytes = _NOTHING
+    try:
+        yield
+    finally:
+        _memory.bytes = before
 
 
 @cache

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import types
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
@@ -80,35 +78,9 @@ def num_bytes(model: nn.Module) -> int:
 
 @contextmanager
 def kernels_by_shape() -> Iterator[None]:
-    """The compiled kernels take shapes too, and do nothing: they only ever write into tensors that torch has made."""
-    stand_ins: list[tuple[Any, str, Any]] = [
-        (quantize, "unpack", unpack_by_shape),
-        (quantize, "_memory", threading.local()),
-    ]
-    if native.library() is not None:
-        stand_ins += [(native, "fits", fits_by_shape), (native, "call", nothing), (native, "address", nothing)]
-    with ExitStack() as stack:
-        for module, name, stand_in in stand_ins:
-            stack.enter_context(patch.object(module, name, stand_in))
+    """The compiled kernels take shapes too, and 4-bit matrices are unpacked into memory of this block alone."""
+    with native.by_shape(), quantize.other_memory():
         yield
-
-
-def nothing(*_: Any) -> int:
-    return 0
-
-
-def fits_by_shape(*tensors: Tensor) -> bool:
-    """`native.fits` without its look at where the tensors are."""
-    kind = tensors[0].dtype
-    return kind in native.DTYPES and all(x.dtype == kind and x.is_contiguous() for x in tensors)
-
-
-def unpack_by_shape(packed: Tensor, state: Any, dtype: torch.dtype) -> Tensor:
-    """`quantize.unpack`: into the memory that the thread keeps for it, or anew where a row is no whole number of blocks."""
-    rows, columns = state.shape
-    if columns % state.blocksize:
-        return torch.empty(rows, columns, dtype=dtype)
-    return quantize._kept(rows * columns, dtype).view(rows, columns)
 
 
 def forward_on_cpu(linear: Any, x: Tensor) -> Tensor:

@@ -80,17 +80,27 @@ def _piece(
 
 
 def _rows(logits: Tensor, targets: Tensor, softcap: float | None, wanted: bool) -> tuple[Tensor, Tensor]:
-    """Loss of each row, (n,) in fp32; where it is wanted also the gradient of the logits, which takes their place."""
-    if softcap is None and native.fits(logits):
+    """Loss of each row, (n,) in fp32; where it is wanted also the gradient of the logits, which takes their place.
+
+    Raises IndexError or torch's RuntimeError for a target that is none of the V columns.
+    """
+    if targets.shape != logits.shape[:1]:
+        raise ValueError(f"{tuple(targets.shape)} targets for {logits.shape[0]} rows of logits")
+    if softcap is None and native.fits(logits) and _int64_beside(targets, logits):
         nll = torch.empty(len(targets))
         native.call("cross_entropy_rows", logits, targets, nll, *logits.shape, wanted, native.wide(logits))
         return nll, logits
     return fused(reference_rows, logits)(logits, targets, softcap, wanted)
 
 
+def _int64_beside(targets: Tensor, logits: Tensor) -> bool:
+    """Whether targets are what the kernel reads."""
+    return targets.dtype == torch.int64 and targets.device == logits.device and targets.is_contiguous()
+
+
 def reference_rows(logits: Tensor, targets: Tensor, softcap: float | None, wanted: bool) -> tuple[Tensor, Tensor]:
     """The same by torch."""
-    wide = logits.float()
+    wide, targets = logits.float(), targets.long()
     slope = None
     if softcap is not None:
         squashed = torch.tanh(wide / softcap)

@@ -3,6 +3,8 @@
  *
  * A tensor is rows of `n` values in fp32, or in bf16 (wide = 0), which is widened to fp32 row by row and rounded to nearest
  * even on the way back. All arithmetic is fp32. Rows are shared out over the threads that torch itself uses.
+ *
+ * Each kernel returns what went wrong: 0 nothing, NO_MEMORY, or OUT_OF_RANGE; what it was to write is then worth nothing.
  */
 #include <float.h>
 #include <math.h>
@@ -11,6 +13,18 @@
 #include <string.h>
 
 typedef int64_t i64;
+
+enum { NO_MEMORY = 1, OUT_OF_RANGE = 2 };
+
+/* Memory of this thread for n floats; NULL, and `failed` set, where there is none. */
+static inline float *scratch(i64 n, int *failed) {
+    float *own = malloc(n * sizeof(float));
+    if (!own) {
+#pragma omp atomic write
+        *failed = NO_MEMORY;
+    }
+    return own;
+}
 
 static inline float widen(uint16_t b) {
     uint32_t u = (uint32_t)b << 16;
@@ -76,12 +90,14 @@ static inline float largest(const float *x, i64 n) {
 }
 
 /* y = x * rstd * w, rstd = 1 / sqrt(mean(x^2) + eps), which is kept for the backward pass. */
-void rms_norm_forward(const void *x, const float *w, void *y, float *rstd, i64 rows, i64 n, float eps, int wide) {
+int rms_norm_forward(const void *x, const float *w, void *y, float *rstd, i64 rows, i64 n, float eps, int wide) {
+    int failed = 0;
 #pragma omp parallel
     {
-        float *a = malloc(2 * n * sizeof(float)), *b = a + n;
+        float *a = scratch(2 * n, &failed), *b = a + n;
 #pragma omp for
         for (i64 r = 0; r < rows; r++) {
+            if (!a) continue;
             const float *in = row_in(x, r * n, n, wide, a);
             float *out = row_out(y, r * n, wide, b), sum = 0;
             for (i64 i = 0; i < n; i++) sum += in[i] * in[i];
@@ -92,15 +108,18 @@ void rms_norm_forward(const void *x, const float *w, void *y, float *rstd, i64 r
         }
         free(a);
     }
+    return failed;
 }
 
 /* dx = rstd * (w dy - x rstd^2 mean(x w dy)) */
-void rms_norm_backward(const void *dy, const void *x, const float *w, const float *rstd, void *dx, i64 rows, i64 n, int wide) {
+int rms_norm_backward(const void *dy, const void *x, const float *w, const float *rstd, void *dx, i64 rows, i64 n, int wide) {
+    int failed = 0;
 #pragma omp parallel
     {
-        float *a = malloc(3 * n * sizeof(float)), *b = a + n, *c = b + n;
+        float *a = scratch(3 * n, &failed), *b = a + n, *c = b + n;
 #pragma omp for
         for (i64 r = 0; r < rows; r++) {
+            if (!a) continue;
             const float *in = row_in(x, r * n, n, wide, a), *up = row_in(dy, r * n, n, wide, b);
             float *out = row_out(dx, r * n, wide, c), dot = 0, s = rstd[r];
             for (i64 i = 0; i < n; i++) dot += in[i] * w[i] * up[i];
@@ -110,6 +129,7 @@ void rms_norm_backward(const void *dy, const void *x, const float *w, const floa
         }
         free(a);
     }
+    return failed;
 }
 
 static inline float sigmoid_of(float x) { return 1.0f / (1.0f + exp_of(-x)); }
@@ -120,12 +140,14 @@ static inline float sigmoid_of(float x) { return 1.0f / (1.0f + exp_of(-x)); }
 static inline float tanh_of(float u) { return 2.0f * sigmoid_of(2.0f * u) - 1.0f; }
 
 /* out = act(gate) * up; gate and up are rows of n, `stride` apart; act is SiLU, or GELU by tanh. */
-void gated_forward(const void *gate, const void *up, void *out, i64 rows, i64 n, i64 stride, int gelu, int wide) {
+int gated_forward(const void *gate, const void *up, void *out, i64 rows, i64 n, i64 stride, int gelu, int wide) {
+    int failed = 0;
 #pragma omp parallel
     {
-        float *a = malloc(3 * n * sizeof(float)), *b = a + n, *c = b + n;
+        float *a = scratch(3 * n, &failed), *b = a + n, *c = b + n;
 #pragma omp for
         for (i64 r = 0; r < rows; r++) {
+            if (!a) continue;
             const float *g = row_in(gate, r * stride, n, wide, a), *u = row_in(up, r * stride, n, wide, b);
             float *o = row_out(out, r * n, wide, c);
             if (gelu)
@@ -137,16 +159,19 @@ void gated_forward(const void *gate, const void *up, void *out, i64 rows, i64 n,
         }
         free(a);
     }
+    return failed;
 }
 
 /* The gradients of gate and up, rows `stride` apart as they are, from that of `out`. */
-void gated_backward(const void *gate, const void *up, const void *dout, void *dgate, void *dup, i64 rows, i64 n, i64 stride,
-                    int gelu, int wide) {
+int gated_backward(const void *gate, const void *up, const void *dout, void *dgate, void *dup, i64 rows, i64 n, i64 stride,
+                   int gelu, int wide) {
+    int failed = 0;
 #pragma omp parallel
     {
-        float *a = malloc(5 * n * sizeof(float)), *b = a + n, *c = b + n, *d = c + n, *e = d + n;
+        float *a = scratch(5 * n, &failed), *b = a + n, *c = b + n, *d = c + n, *e = d + n;
 #pragma omp for
         for (i64 r = 0; r < rows; r++) {
+            if (!a) continue;
             const float *g = row_in(gate, r * stride, n, wide, a), *u = row_in(up, r * stride, n, wide, b);
             const float *o = row_in(dout, r * n, n, wide, c);
             float *dg = row_out(dgate, r * stride, wide, d), *du = row_out(dup, r * stride, wide, e);
@@ -168,16 +193,19 @@ void gated_backward(const void *gate, const void *up, const void *dout, void *dg
         }
         free(a);
     }
+    return failed;
 }
 
 /* Rotary positions in place, on `heads` heads of `size` values in rows `stride` apart; the first 2 * half of each turn.
  * back = 1 is the transpose, for gradients. cos, sin: (rows, 2 * half). */
-void rotate(void *x, const float *cos, const float *sin, i64 rows, i64 heads, i64 size, i64 half, i64 stride, int back, int wide) {
+int rotate(void *x, const float *cos, const float *sin, i64 rows, i64 heads, i64 size, i64 half, i64 stride, int back, int wide) {
+    int failed = 0;
 #pragma omp parallel
     {
-        float *own = malloc(2 * half * sizeof(float));
+        float *own = scratch(2 * half, &failed);
 #pragma omp for
         for (i64 r = 0; r < rows; r++) {
+            if (!own) continue;
             const float *c1 = cos + r * 2 * half, *s1 = sin + r * 2 * half, *c2 = c1 + half, *s2 = s1 + half;
             for (i64 h = 0; h < heads; h++) {
                 i64 at = r * stride + h * size;
@@ -192,18 +220,21 @@ void rotate(void *x, const float *cos, const float *sin, i64 rows, i64 heads, i6
         }
         free(own);
     }
+    return failed;
 }
 
 /* Softmax in place over the columns [first, last) of each row, zeros elsewhere. Scores lie as (blocks, repeats, queries,
  * columns); first and last as (blocks, queries): the same for all repeats (heads). */
-void softmax_spans(void *scores, const int32_t *first, const int32_t *last, i64 blocks, i64 repeats, i64 queries, i64 columns,
-                   int wide) {
+int softmax_spans(void *scores, const int32_t *first, const int32_t *last, i64 blocks, i64 repeats, i64 queries, i64 columns,
+                  int wide) {
     i64 rows = blocks * repeats * queries;
+    int failed = 0;
 #pragma omp parallel
     {
-        float *own = malloc(columns * sizeof(float));
+        float *own = scratch(columns, &failed);
 #pragma omp for
         for (i64 r = 0; r < rows; r++) {
+            if (!own) continue;
             i64 place = r / (repeats * queries) * queries + r % queries, from = first[place], to = last[place];
             float *s = (float *)row_in(scores, r * columns, columns, wide, own);
             float top = largest(s + from, to - from), sum = 0;
@@ -219,15 +250,18 @@ void softmax_spans(void *scores, const int32_t *first, const int32_t *last, i64 
         }
         free(own);
     }
+    return failed;
 }
 
 /* In place on the gradient of the weights: d score = weight * (d weight - sum(weight * d weight)). */
-void softmax_backward(const void *weights, void *grad, i64 rows, i64 columns, int wide) {
+int softmax_backward(const void *weights, void *grad, i64 rows, i64 columns, int wide) {
+    int failed = 0;
 #pragma omp parallel
     {
-        float *a = malloc(2 * columns * sizeof(float)), *b = a + columns;
+        float *a = scratch(2 * columns, &failed), *b = a + columns;
 #pragma omp for
         for (i64 r = 0; r < rows; r++) {
+            if (!a) continue;
             const float *p = row_in(weights, r * columns, columns, wide, a);
             float *g = (float *)row_in(grad, r * columns, columns, wide, b), dot = 0;
             for (i64 i = 0; i < columns; i++) dot += p[i] * g[i];
@@ -236,15 +270,23 @@ void softmax_backward(const void *weights, void *grad, i64 rows, i64 columns, in
         }
         free(a);
     }
+    return failed;
 }
 
 /* nll[r] = logsumexp(z_r) - z_r[target_r]; with `grad`, z becomes softmax(z) - onehot(target), in place. */
-void cross_entropy_rows(void *logits, const i64 *targets, float *nll, i64 rows, i64 n, int grad, int wide) {
+int cross_entropy_rows(void *logits, const i64 *targets, float *nll, i64 rows, i64 n, int grad, int wide) {
+    int failed = 0;
 #pragma omp parallel
     {
-        float *own = malloc(n * sizeof(float));
+        float *own = scratch(n, &failed);
 #pragma omp for
         for (i64 r = 0; r < rows; r++) {
+            if (!own) continue;
+            if (targets[r] < 0 || targets[r] >= n) {
+#pragma omp atomic write
+                failed = OUT_OF_RANGE;
+                continue;
+            }
             float *z = (float *)row_in(logits, r * n, n, wide, own);
             float top = largest(z, n), sum = 0, chosen = z[targets[r]];
             if (grad) {
@@ -262,4 +304,5 @@ void cross_entropy_rows(void *logits, const i64 *targets, float *nll, i64 rows, 
         }
         free(own);
     }
+    return failed;
 }

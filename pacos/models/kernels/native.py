@@ -3,9 +3,12 @@
     library()       the compiled kernels, or None where there is no C compiler
     fits(x, ...)    whether they take these tensors: on the CPU, fp32 or bf16, contiguous
     plain()         a block in which they are not used
+    by_shape()      a block in which they take shapes, and do nothing
 
-The compiled file is kept under the cache folder by the hash of source, flags, compiler and processor. It is linked against
-the very OpenMP library that torch has loaded: a second one would bring a second set of threads, and the two would fight.
+The compiled file is kept under the cache folder, in a folder with a manifest (artifact.py): one that is damaged is made
+again. It is named by the hash of source, flags, torch's OpenMP library, and all that the compiler says of itself and of the
+processor. It is linked against the very OpenMP library that torch has loaded: a second one would bring a second set of
+threads, and the two would fight.
 """
 
 from __future__ import annotations
@@ -13,20 +16,24 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-import platform
+import shlex
 import shutil
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from pacos.errors import ResourceError
+
 SOURCE = Path(__file__).with_name("native.c")
+LIBRARY = "native.so"
 MATHS = ("math-errno", "trapping-math", "signed-zeros")
 FLAGS = (
     "-O3",
@@ -38,15 +45,18 @@ FLAGS = (
 )
 COMPILERS = ("cc", "gcc", "clang")
 DTYPES = (torch.float32, torch.bfloat16)
+FAILURES = {1: (MemoryError, "out of memory"), 2: (IndexError, "a target is out of range")}
+"""What a kernel returns where it could not do its work."""
 
-_off = 0
+Use = Literal["kernels", "plain", "shapes"]
+_use: ContextVar[Use] = ContextVar("use", default="kernels")
 _told: list[str] = []
 """What there is to say about the kernels, once."""
 
 
 def library() -> ctypes.CDLL | None:
     """The kernels, compiled the first time (about a second). None where they cannot be, or inside `plain()`."""
-    return None if _off else _loaded()
+    return None if _use.get() == "plain" else _loaded()
 
 
 def fits(*tensors: Tensor) -> bool:
@@ -54,18 +64,30 @@ def fits(*tensors: Tensor) -> bool:
     kind = tensors[0].dtype
     return (
         kind in DTYPES
-        and all(x.device.type == "cpu" and x.dtype == kind and x.is_contiguous() for x in tensors)
+        and all(x.dtype == kind and x.is_contiguous() for x in tensors)
+        and (all(x.device.type == "cpu" for x in tensors) or _by_shape(tensors[0]))
         and not torch.compiler.is_compiling()
         and type(tensors[0]) is Tensor
         and library() is not None
     )
 
 
+def _by_shape(x: Tensor) -> bool:
+    return x.is_meta and _use.get() == "shapes"
+
+
 def call(name: str, *arguments: Tensor | int | float | None) -> None:
-    """Call a kernel: tensors go by address, numbers as int64 or float, a bool as int."""
+    """Call a kernel: tensors go by address, numbers as int64 or float, a bool as int.
+
+    Raises MemoryError, or IndexError where a target is none of the columns.
+    """
     kernels = library()
     assert kernels is not None
-    getattr(kernels, name)(*(_c(x) for x in arguments))
+    if _use.get() == "shapes":
+        return
+    if failed := getattr(kernels, name)(*(_c(x) for x in arguments)):
+        kind, what = FAILURES[failed]
+        raise kind(f"{name}: {what}")
 
 
 class Address(int):
@@ -82,14 +104,23 @@ def wide(x: Tensor) -> bool:
 
 
 @contextmanager
-def plain() -> Iterator[None]:
-    """Inside, everything is computed by plain torch operations."""
-    global _off
-    _off += 1
+def used_as(use: Use) -> Iterator[None]:
+    """Inside, in this thread, the kernels are used so."""
+    before = _use.set(use)
     try:
         yield
     finally:
-        _off -= 1
+        _use.reset(before)
+
+
+def plain() -> AbstractContextManager[None]:
+    """Inside, everything is computed by plain torch operations."""
+    return used_as("plain")
+
+
+def by_shape() -> AbstractContextManager[None]:
+    """Inside, the kernels take shapes and do nothing: they only ever write into tensors that torch has made."""
+    return used_as("shapes")
 
 
 def prepare() -> list[str]:
@@ -123,63 +154,68 @@ def _loaded() -> ctypes.CDLL | None:
         )
         return None
     try:
-        return ctypes.CDLL(str(_compiled(compiler)))
-    except (OSError, subprocess.SubprocessError) as error:
+        return ctypes.CDLL(str(_compiled(compiler) / LIBRARY))
+    except (OSError, ResourceError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", "") or str(error)
         line = next(iter(said.strip().splitlines()), type(error).__name__)
         _told.append(f"the C kernels cannot be compiled ({line}); plain torch operations are used, slower")
         return None
 
 
-def _compiler() -> str | None:
-    names = (os.environ["CC"],) if os.environ.get("CC") else COMPILERS
-    return next((found for name in names if (found := shutil.which(name))), None)
+def _compiler() -> tuple[str, ...] | None:
+    """The command: CC, which may hold arguments ("ccache gcc", "gcc -m64"), or the first that is there."""
+    names = (os.environ["CC"],) if os.environ.get("CC", "").strip() else COMPILERS
+    for program, *arguments in map(shlex.split, names):
+        if found := shutil.which(program):
+            return (found, *arguments)
+    return None
 
 
-def _compiled(compiler: str) -> Path:
+def _compiled(compiler: Sequence[str]) -> Path:
+    """The folder of the compiled file, whole; made where it is not there or damaged."""
+    from pacos.models.artifact import damage, whole_folder
     from pacos.models.catalog import cache_folder
 
-    folder = cache_folder() / "kernels"
-    path = folder / f"native-{_name(compiler)}.so"
-    if path.exists():
-        return path
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = cache_folder() / "kernels" / f"native-{_name(compiler)}"
+    if not any(damage(folder)):
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(dir=folder) as draft:
-        _compile(compiler, Path(draft))
-        os.replace(Path(draft) / "native.so", path)
+    try:
+        with whole_folder(folder) as draft:
+            _compile(compiler, draft)
+    except OSError:
+        if any(damage(folder)):  # else another process was there first
+            raise
     _told.append(f"compiled the C kernels in {time.perf_counter() - began:.1f} s, kept for the next run")
-    return path
+    return folder
 
 
-def _compile(compiler: str, folder: Path) -> None:
+def _compile(compiler: Sequence[str], folder: Path) -> None:
     """With OpenMP where torch brings a library for it; by one thread otherwise."""
-    object_, shared = str(folder / "native.o"), str(folder / "native.so")
+    object_ = folder / "native.o"
     openmp = _openmp()
     threads = ("-fopenmp",) if openmp else ()
-    _run(compiler, *FLAGS, *threads, "-c", str(SOURCE), "-o", object_)
-    _run(compiler, "-shared", object_, *openmp, "-lm", "-o", shared)
+    _run(*compiler, *FLAGS, *threads, "-c", str(SOURCE), "-o", str(object_))
+    _run(*compiler, "-shared", str(object_), *map(str, openmp), "-lm", "-o", str(folder / LIBRARY))
+    object_.unlink()
 
 
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=120)
+def _run(*command: str) -> str:
+    return subprocess.run(
+        command, check=True, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
+    ).stdout
 
 
-def _openmp() -> list[str]:
-    """torch's own libgomp, by its path."""
-    return [str(path) for path in sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))[:1]]
+def _openmp() -> list[Path]:
+    """torch's own libgomp."""
+    return sorted((Path(torch.__file__).parent / "lib").glob("libgomp*.so*"))[:1]
 
 
-def _name(compiler: str) -> str:
-    version = subprocess.run([compiler, "--version"], capture_output=True, text=True, timeout=30).stdout
-    parts = (SOURCE.read_text(encoding="utf-8"), *FLAGS, compiler, version, torch.__version__, _processor())
+def _name(compiler: Sequence[str]) -> str:
+    """Names what the compiled file depends on. What a compiler predefines holds its version, and for -march=native every
+    instruction set that the processor has."""
+    predefined = _run(*compiler, *FLAGS, "-dM", "-E", "-x", "c", os.devnull)
+    libraries = [path.name for path in _openmp()]
+    parts = (SOURCE.read_text(encoding="utf-8"), *FLAGS, *compiler, predefined, torch.__version__, *libraries)
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
-
-
-def _processor() -> str:
-    """What -march=native depends on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.machine() + platform.processor()
-    return "|".join(sorted({line for line in lines if line.startswith(("flags", "Features", "model name"))}))
