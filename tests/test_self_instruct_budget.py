@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pacos.self_instruct.budget import OVERHEAD, Budget, Limits, Price, Spent
+from pacos.self_instruct.budget import OVERHEAD, Budget, Limits, Price, Spent, plausible
 
 PRICE = Price(read=1.0, written=10.0)
 
@@ -36,12 +36,23 @@ def test_what_does_not_fit_beside_what_is_spent_is_hopeless() -> None:
     assert budget.hopeless(Spent(1, 151))
 
 
-def test_a_server_that_counts_more_than_the_worst_case_is_learned_from() -> None:
+def test_a_server_that_counts_more_than_the_worst_case_is_learned_from_and_the_others_are_not() -> None:
     budget = Budget(Limits())
-    budget.learn("four", 4 + OVERHEAD + 30)
-    assert budget.worst("four", 0, Price()).tokens == 4 + OVERHEAD + 30
-    budget.learn("four", 1)
-    assert budget.worst("four", 0, Price()).tokens == 4 + OVERHEAD + 30
+    worst = budget.worst("four", 10, PRICE, "long")
+    budget.learn("long", worst.tokens + 30, worst)
+    assert budget.worst("four", 10, PRICE, "long") == worst + Spent(0, 30, 30 * 10 / 1e6)
+    budget.learn("long", 1, worst)
+    assert budget.worst("four", 10, PRICE, "long").tokens == worst.tokens + 30
+    assert budget.worst("four", 10, PRICE, "other") == worst
+
+
+@pytest.mark.parametrize(
+    ("tokens", "text", "can_be"),
+    [(None, "", False), (0, "", True), (0, "yes", False), (-1, "", False), (1, "x" * 32, True), (1, "x" * 33, False),
+     (10**9, "x", True), (10**400, "x", False)],
+)  # fmt: skip
+def test_a_count_of_tokens_that_cannot_be_is_not_believed(tokens: int | None, text: str, can_be: bool) -> None:
+    assert plausible(tokens, text) is can_be
 
 
 STEP = st.tuples(st.integers(1, 400), st.integers(0, 100), st.booleans())

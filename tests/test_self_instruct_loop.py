@@ -31,11 +31,11 @@ from pacos.self_instruct import (
     TaskRequests,
     Unlogged,
 )
-from pacos.self_instruct.endpoint import retry_after
 from pacos.self_instruct.filters import RULES
 from pacos.self_instruct.log import spent_of
 from pacos.self_instruct.loop import Health
 from pacos.self_instruct.requests import Requests
+from pacos.self_instruct.responses import retry_after
 from pacos.self_instruct.wording import packaged
 from tests.teacher_server import TeacherServer, serve_teacher, task_list
 
@@ -309,14 +309,14 @@ def test_a_local_model_is_asked_in_batches_and_its_error_is_ours() -> None:
 
     def complete(texts: Sequence[str], numbers: Sequence[int]) -> list[Answer]:
         asked.append(len(texts))
-        return [Answer(task_list(random.Random(number), 3, 7), "stop", 0.1, 10, 20) for number in numbers]
+        return [Answer(task_list(random.Random(number), 3, 7), "stop", 0.1, 500, 200) for number in numbers]
 
     books = books_on()
     assert (
         asyncio.run(generation([Local("local:m", complete, batch=4, max_tokens=9)], books, count=30).run()) == "enough"
     )
     assert asked[0] == 4
-    assert books.budget.spent.tokens == 30 * sum(asked)
+    assert books.budget.spent.tokens == 700 * sum(asked)
 
     def broken(texts: Sequence[str], numbers: Sequence[int]) -> list[Answer]:
         raise MemoryError("no room")

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -15,8 +15,8 @@ from pacos.cli.flags import verb
 from pacos.cli.generate_looks import check_teachers, show_request
 from pacos.cli.generate_plan import Plan, books_of
 from pacos.cli.generate_table import Shown, as_line, print_tasks, summary, table
-from pacos.cli.show import note, out, say
-from pacos.cli.teachers import drawing_of, open_endpoint, open_teachers
+from pacos.cli.show import note, out, safe, say
+from pacos.cli.teachers import open_endpoint, open_teachers
 from pacos.errors import GateError, UsageError, UserError
 from pacos.self_instruct.options import Options
 
@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from pacos.self_instruct.books import Books
     from pacos.self_instruct.log import Log
     from pacos.self_instruct.loop import Ending, Generation, Progress
+
+
+PREVIEW_BARREN = 3
+"""Answers without a row in a row that end a preview."""
+PREVIEW_CHARACTERS = 600
 
 
 def generate(options: Options) -> None:
@@ -87,7 +92,9 @@ def generate_into(log: Log, plan: Plan, options: Options) -> None:
     refuse_ending(ending, progress, options)
 
 
-def asked(books: Books, plan: Plan, options: Options) -> tuple[Ending, Progress, int]:
+def asked(
+    books: Books, plan: Plan, options: Options, stop: Callable[[], bool] = lambda: False
+) -> tuple[Ending, Progress, int]:
     """Run the loop with a table; the exit code where a signal ended it."""
     from pacos.cli.interrupt import interruptible
 
@@ -96,9 +103,9 @@ def asked(books: Books, plan: Plan, options: Options) -> tuple[Ending, Progress,
         return "enough", loop.progress(), 0
     teachers = open_teachers(options)
     with interruptible() as signal, table() as shown:
-        loop = loop_of(books, plan, options, teachers, stop=lambda: signal.to_stop, shown=shown)
+        loop = loop_of(books, plan, options, teachers, stop=lambda: signal.to_stop or stop(), shown=shown)
         ending = asyncio.run(loop.run())
-        return ending, loop.progress(), signal.exit_code if ending == "stopped" else 0
+        return ending, loop.progress(), signal.exit_code if signal.to_stop and ending == "stopped" else 0
 
 
 def loop_of(
@@ -113,7 +120,9 @@ def loop_of(
 
     course = Course(plan.count, options.retries, options.barren)
     on_change = shown.update if shown else lambda progress: None
-    return Generation(plan.requests, teachers, books, course, stop=stop, on_change=on_change, on_note=note)
+    return Generation(
+        plan.requests, teachers, books, course, stop=stop, on_change=on_change, on_note=lambda text: note(safe(text))
+    )
 
 
 def write_dataset(books: Books, count: int | None, path: Path) -> int:
@@ -154,19 +163,28 @@ def refuse_ending(ending: Ending, progress: Progress, options: Options) -> None:
 
 
 def preview(options: Options) -> None:
-    """--preview N: N tasks, filtered and shown, and nothing kept."""
+    """--preview N: N tasks, accepted or not, are shown, and nothing is kept."""
     from pacos.self_instruct import Unlogged
 
-    count = options.preview
-    chosen = options.model_copy(update={"tasks": min(count, options.tasks), "count": count})
+    count, barren = options.preview, min(PREVIEW_BARREN, options.barren)
+    chosen = options.model_copy(update={"tasks": min(count, options.tasks), "count": count, "barren": barren})
     plan = Plan.of(chosen)
     log = Unlogged()
-    asked(books_of(log, plan, chosen), plan, chosen)
-    tasks = [task for record in log.answered for task in record["tasks"]][:count]
+
+    def tasks() -> list[dict[str, Any]]:
+        return [task for record in log.answered for task in record["tasks"]][:count]
+
+    ending, progress, code = asked(books_of(log, plan, chosen), plan, chosen, lambda: len(tasks()) >= count)
     if options.as_json:
-        print(json.dumps(tasks))
+        print(json.dumps(tasks()))
     else:
-        print_tasks(tasks)
+        print_tasks(tasks())
+    if not tasks() and log.answered:
+        note(f"no task in the answer: {safe(log.answered[0]['answer'])[:PREVIEW_CHARACTERS]}")
+    if code:
+        raise typer.Exit(code)
+    if len(tasks()) < count:
+        refuse_ending(ending, progress, chosen)
 
 
 def write_requests(path: Path, books: Books, plan: Plan, options: Options) -> None:
@@ -179,9 +197,7 @@ def write_requests(path: Path, books: Books, plan: Plan, options: Options) -> No
     loop = loop_of(books, plan, options, [])
     missing = max(0, (loop.wanted or 0) - len(books.pool.accepted))
     number = options.batch_requests or -(-missing // plan.requests.num_tasks)
-    written = write_batch(
-        path, loop.numbers, number, books, model=teacher.model, drawing=drawing_of(options), price=teacher.price
-    )
+    written = write_batch(path, loop.numbers, number, books, teacher)
     if not written:
         raise GateError("no request was written: " + ("the budget has no room for one" if number else "none is left"))
     if options.as_json:

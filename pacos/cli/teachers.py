@@ -3,12 +3,14 @@
 --teacher gpt-4o-mini                              at OPENAI_BASE_URL, with OPENAI_API_KEY
 --teacher qwen@http://localhost:8000/v1            another server; the key of OpenAI is not sent there
 --teacher @http://gpu7:8000/v1,key=GPU7_KEY        the first model that it serves, with a key of its own
+--teacher base@http://gpu7:8000/v1,api=completions     a base model, which goes on writing the text of the request
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -23,7 +25,10 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "https://api.openai.com/v1"
 PRICES = {"price_in", "price_out"}
-SETTINGS = {"key": str, "in_flight": int, "price_in": float, "price_out": float}
+SETTINGS = {"key": str, "in_flight": int, "price_in": float, "price_out": float, "api": str}
+_AT_URL = re.compile(r"@(?=https?://)")
+"""Where the URL begins; models may have an @ in their names too."""
+_SECRET = re.compile(r"//[^/?#]*@")
 
 
 def open_teachers(options: Options) -> list[Teacher]:
@@ -49,19 +54,19 @@ def drawing_of(options: Options) -> Drawing:
 
 
 def open_endpoint(spec: str, options: Options) -> Endpoint:
-    """A teacher behind a URL, from `MODEL[@URL][,key=VARIABLE][,in_flight=N][,price_in=X][,price_out=X]`."""
+    """A teacher behind a URL, from `MODEL[@URL][,key=VARIABLE][,in_flight=N][,price_in=X][,price_out=X][,api=NAME]`."""
     from pacos.self_instruct.budget import Price
     from pacos.self_instruct.endpoint import Endpoint
 
     named, *pairs = spec.split(",")
     own = dict(_setting(pair, spec) for pair in pairs)
-    model, at, url = named.partition("@")
+    model, url = _AT_URL.split(named, 1) if _AT_URL.search(named) else _first_at(named)
     home = os.environ.get("OPENAI_BASE_URL") or DEFAULT_URL
-    key = os.environ.get(str(own["key"]), "") if "key" in own else ""
+    key = _key(str(own["key"])) if "key" in own else ""
     if "key" in own and not key:
         raise UsageError(f"--teacher {spec}: the environment has no {own['key']}; export it")
-    if not at or url.rstrip("/") == home.rstrip("/"):
-        url, key = home, key or os.environ.get("OPENAI_API_KEY", "")
+    if not url or url.rstrip("/") == home.rstrip("/"):
+        url, key = home, key or _key("OPENAI_API_KEY")
     if options.budget_dollars is not None and not (options.price_in or options.price_out or PRICES & own.keys()):
         raise UsageError(
             f"--teacher {spec}: --budget-dollars needs its prices: give --price-in and --price-out, or behind it "
@@ -69,6 +74,11 @@ def open_endpoint(spec: str, options: Options) -> Endpoint:
         )
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"--teacher {spec}: '{url}' is not the address of an API; give it as http://HOST:PORT/v1")
+    if _SECRET.search(url):
+        raise UsageError(
+            f"--teacher {_SECRET.sub('//***@', spec)}: the address holds a name or password, and addresses are written "
+            "into every row; give the key by an environment variable: ,key=VARIABLE"
+        )
     endpoint = Endpoint(
         model,
         url,
@@ -77,8 +87,22 @@ def open_endpoint(spec: str, options: Options) -> Endpoint:
         price=Price(float(own.get("price_in", options.price_in)), float(own.get("price_out", options.price_out))),
         in_flight=int(own.get("in_flight", options.in_flight)),
         timeout_seconds=options.timeout,
+        api="completions" if own.get("api") == "completions" else "chat",
     )
     return endpoint if model else _first_model(endpoint)
+
+
+def _first_at(named: str) -> tuple[str, str]:
+    model, _, url = named.partition("@")
+    return model, url
+
+
+def _key(variable: str) -> str:
+    """A key from the environment, without the line end that a file gave it. Raises UsageError for what no header can hold."""
+    key = os.environ.get(variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UsageError(f"the key in {variable} holds a character that no key has; export it again")
+    return key
 
 
 def _setting(pair: str, spec: str) -> tuple[str, str | int | float]:
@@ -91,6 +115,8 @@ def _setting(pair: str, spec: str) -> tuple[str, str | int | float]:
         value = SETTINGS[name](text)
     except ValueError:
         raise UsageError(f"--teacher {spec}: {name} is a number, not '{text}'") from None
+    if name == "api" and value not in ("chat", "completions"):
+        raise UsageError(f"--teacher {spec}: api is chat or completions, not '{text}'")
     if isinstance(value, int | float) and not (1 if name == "in_flight" else 0) <= value < float("inf"):
         raise UsageError(f"--teacher {spec}: {name}={text} is not accepted")
     return name, value

@@ -21,25 +21,23 @@ from pacos.errors import DataError, UsageError
 from pacos.self_instruct.answers import Answer, Failure
 from pacos.self_instruct.books import Books
 from pacos.self_instruct.budget import Price
-from pacos.self_instruct.endpoint import Drawing, chat_body, read_body, read_response
+from pacos.self_instruct.endpoint import PATHS, Endpoint, body_of
 from pacos.self_instruct.requests import Request, Requests
+from pacos.self_instruct.responses import read_body, read_response
 
 
-def write_batch(
-    path: Path, waiting: Iterable[Request], number: int, books: Books, *, model: str, drawing: Drawing, price: Price
-) -> int:
+def write_batch(path: Path, waiting: Iterable[Request], number: int, books: Books, teacher: Endpoint) -> int:
     """Up to `number` of the waiting requests, as far as the budget reaches; how many they are."""
     if path.exists():
         raise UsageError(f"{path}: exists, and nothing is overwritten; give another name")
     lines, run = [], books.log.history.run
+    name, prices = f"{teacher.model} (batch)", [teacher.price.read, teacher.price.written]
     for request in islice(waiting, number):
-        sent = books.send(
-            request, f"{model} (batch)", price, drawing.max_tokens, batch=True, prices=[price.read, price.written]
-        )
+        sent = books.send(request, name, teacher.price, teacher.max_tokens, batch=True, prices=prices)
         if sent is None:
             break
-        line = {"custom_id": f"{run}-{sent.attempt}", "method": "POST", "url": "/v1/chat/completions"}
-        lines.append(json.dumps({**line, "body": chat_body(model, request.text, drawing)}))
+        line = {"custom_id": f"{run}-{sent.attempt}", "method": "POST", "url": f"/v1{PATHS[teacher.api]}"}
+        lines.append(json.dumps({**line, "body": body_of(teacher.api, teacher.model, request.text, teacher.drawing)}))
     if lines:
         write_whole(path, "".join(f"{line}\n" for line in lines))
     return len(lines)
@@ -74,6 +72,8 @@ def _lines(path: Path, run: str) -> Iterable[dict[str, Any]]:
     for number, text in enumerate(texts, 1):
         try:
             value = json.loads(text) if text.strip() else None
+            if value is not None and "response" not in value and "error" not in value:
+                raise ValueError("a request; give the file that the server wrote")
             if value is not None:
                 lines.append({"attempt": _attempt(str(value["custom_id"]), run), "value": value})
         except (ValueError, KeyError, TypeError) as error:
@@ -96,6 +96,7 @@ def _outcome(value: dict[str, Any]) -> Answer | Failure:
     if not isinstance(response, dict):
         return Failure(f"not answered: {json.dumps(value.get('error'))[:300]}", "nothing")
     status, body = response.get("status_code", 200), response.get("body")
-    if status != 200:
-        return read_response(int(status), json.dumps(body).encode(), {}, 0.0)
-    return read_body(body, 0.0)
+    if status in (200, "200"):
+        return read_body(body, 0.0)
+    code = int(status) if str(status).isdecimal() else 500
+    return read_response(code, json.dumps(body).encode(), {}, 0.0)

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pacos.self_instruct.answers import Answer, Failure
-from pacos.self_instruct.budget import Budget, Limits, Price, Spent
+from pacos.self_instruct.budget import Budget, Limits, Price, Spent, plausible
 from pacos.self_instruct.log import Log, Unlogged, spent_of, stamp
-from pacos.self_instruct.parse import CUT, NO_OUTPUT, Task, parse_tasks, plain
+from pacos.self_instruct.parse import CUT, NO_OUTPUT, Task, parse_tasks, without_thoughts
 from pacos.self_instruct.pool import ACCEPTED, Pool
 from pacos.self_instruct.requests import Request
 
@@ -42,13 +42,14 @@ class Books:
         history.requests.clear()
         self.done, self.attempts, self.failures = set(history.done), history.attempts, history.failures
         self.budget = Budget(limits, history.worst)
+        self.budget.excess.update(history.excess)
         self.asked_tasks = 0
         """Tasks that this process asked for and got an answer to, and how many of those were accepted."""
         self.accepted_here = 0
 
     def send(self, request: Request, teacher: str, price: Price, max_tokens: int, **more: Any) -> Sent | None:
         """Reserve and write down; None where the budget has no room for it now."""
-        worst = self.budget.worst(request.text, max_tokens, price)
+        worst = self.budget.worst(request.text, max_tokens, price, teacher)
         if not self.budget.reserve(worst):
             return None
         self.attempts += 1
@@ -101,10 +102,11 @@ class Books:
         return Sent(request, record["attempt"], record["teacher"], price, worst)
 
     def _actual(self, sent: Sent, answer: Answer) -> Spent:
-        if answer.prompt_tokens is None or answer.completion_tokens is None:
+        read, written = answer.prompt_tokens, answer.completion_tokens
+        if not (plausible(read, sent.request.text) and plausible(written, answer.text)):
             return sent.worst
-        self.budget.learn(sent.request.text, answer.prompt_tokens)
-        return sent.price.cost(answer.prompt_tokens, answer.completion_tokens)
+        self.budget.learn(sent.teacher, read + written, sent.worst)
+        return sent.price.cost(read, written)
 
 
 def read_answer(request: Request, answer: Answer) -> list[Task]:
@@ -112,7 +114,7 @@ def read_answer(request: Request, answer: Answer) -> list[Task]:
     cut = answer.finish == "length"
     if request.given is None:
         return parse_tasks(answer.text, cut=cut)
-    output = plain(answer.text)
+    output = without_thoughts(answer.text)
     problem = CUT if cut else "" if output else NO_OUTPUT
     return [Task(request.given.instruction, request.given.input, output, problem)]
 

@@ -4,15 +4,21 @@
 
 The worst case of a request is every byte of its text a token (no byte-level tokenizer makes more), what a server may
 wrap around it, and an answer of full length. What an answer did cost is the server's own count; where the server does
-not tell (time-out, cut off, no `usage`), the worst case stands.
+not tell (time-out, cut off, no `usage`), or tells what cannot be, the worst case stands. A server that counts more than
+the worst case (a long system prompt, thoughts that are not shown) is reckoned with by that much from then on.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import TypeGuard
 
 OVERHEAD = 64
-"""Tokens that a chat template adds, until an answer shows that it is more."""
+"""Tokens that a chat template adds."""
+MOST_BYTES = 32
+"""Bytes of text to a token, on average; a server that counts fewer tokens than that makes is not believed."""
+MOST_TOKENS = 10**9
+"""Tokens of one request; a server that counts more is not believed either."""
 
 
 @dataclass(frozen=True)
@@ -52,23 +58,28 @@ class Price:
         return Spent(1, prompt_tokens + completion_tokens, dollars)
 
 
+def plausible(tokens: int | None, text: str) -> TypeGuard[int]:
+    """Whether a server's count of the tokens in a text can be."""
+    return tokens is not None and len(text.encode("utf-8", "replace")) / MOST_BYTES <= tokens <= MOST_TOKENS
+
+
 class Budget:
     """`spent` is what is certain, `reserved` what the requests under way may come to."""
 
     def __init__(self, limits: Limits, spent: Spent | None = None):
         self.limits, self.spent, self.reserved = limits, spent or Spent(), Spent()
-        self.overhead = OVERHEAD
+        self.excess: dict[str, int] = {}
+        """Tokens by which a teacher passed its worst case."""
 
-    def worst(self, text: str, max_tokens: int, price: Price) -> Spent:
+    def worst(self, text: str, max_tokens: int, price: Price, teacher: str = "") -> Spent:
         """The most that a request with this text can cost."""
-        return price.cost(self.most_prompt_tokens(text), max_tokens)
+        usual = price.cost(len(text.encode("utf-8", "replace")) + OVERHEAD, max_tokens)
+        excess = self.excess.get(teacher, 0)
+        return usual + Spent(0, excess, excess * max(price.read, price.written) / 1e6)
 
-    def most_prompt_tokens(self, text: str) -> int:
-        return len(text.encode("utf-8", "replace")) + self.overhead
-
-    def learn(self, text: str, prompt_tokens: int) -> None:
-        """A server that counts more than the worst case puts something before every prompt: from now on that is known."""
-        self.overhead += max(0, prompt_tokens - self.most_prompt_tokens(text))
+    def learn(self, teacher: str, tokens: int, worst: Spent) -> None:
+        """Of a request that might cost `worst`, the tokens it did cost."""
+        self.excess[teacher] = self.excess.get(teacher, 0) + max(0, tokens - worst.tokens)
 
     def exceeded_by(self, worst: Spent) -> str:
         """The first limit that `worst` on top of everything would pass: requests, tokens or dollars; else empty."""

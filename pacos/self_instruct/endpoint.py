@@ -1,5 +1,7 @@
 """A teacher behind an OpenAI-compatible API: POST {url}/chat/completions (vLLM, llama-server, Ollama, OpenAI, ...).
 
+With `api` "completions" it is POST {url}/completions, and the model goes on writing the request: for base models.
+
 Each way of failing is told apart by what it may have cost, and by whether another try can help:
 
     cannot connect                   nothing was sent                        again
@@ -14,24 +16,23 @@ The key is read from the environment by the caller, goes into one header, and is
 from __future__ import annotations
 
 import asyncio
-import email.utils
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import httpx2
 
 from pacos.self_instruct.answers import Answer, Failure
 from pacos.self_instruct.budget import Price
 from pacos.self_instruct.requests import Request
+from pacos.self_instruct.responses import read_response
 
-AGAIN = (408, 409, 425, 429)
-FATAL = (401, 403, 404, 405)
+Api = Literal["chat", "completions"]
+PATHS: Mapping[Api, str] = {"chat": "/chat/completions", "completions": "/completions"}
 CONNECT_SECONDS = 10.0
-LONGEST_WORD = 300
-"""Characters of a server's message that are told."""
+LONGEST_ANSWER = 1 << 24
+"""Bytes of a response that are read."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,12 @@ class Drawing:
     top_p: float
 
 
-def chat_body(model: str, text: str, drawing: Drawing, limit: str = "max_tokens") -> dict[str, Any]:
-    """The JSON of a chat completion: one user message."""
+def body_of(api: Api, model: str, text: str, drawing: Drawing, limit: str = "max_tokens") -> dict[str, Any]:
+    """The JSON of a request: one user message, or with "completions" a text to go on from."""
+    asked = {"prompt": text} if api == "completions" else {"messages": [{"role": "user", "content": text}]}
     return {
         "model": model,
-        "messages": [{"role": "user", "content": text}],
+        **asked,
         limit: drawing.max_tokens,
         "temperature": drawing.temperature,
         "top_p": drawing.top_p,
@@ -69,7 +71,9 @@ class Endpoint:
         price: Price = Price(),
         in_flight: int = 8,
         timeout_seconds: float = 120.0,
+        api: Api = "chat",
     ):
+        self.api = api
         self.model, self.url, self.drawing, self.price = model, url.rstrip("/"), drawing, price
         self.name, self.lanes, self.max_tokens = f"{model}@{self.url}", in_flight, drawing.max_tokens
         self.timeout_seconds, self._key = timeout_seconds, key
@@ -87,6 +91,7 @@ class Endpoint:
             "price": self.price,
             "in_flight": self.lanes,
             "timeout_seconds": self.timeout_seconds,
+            "api": self.api,
         }
         return Endpoint(model, self.url, self.drawing, **settings)  # type: ignore[arg-type]
 
@@ -113,26 +118,37 @@ class Endpoint:
 
     async def _post(self, text: str) -> Answer | Failure:
         began = time.monotonic()
-        body = chat_body(self.model, text, self.drawing, self._limit)
         try:
             # Time-outs of the client are between bytes; this one is for the whole, however slowly it drips.
             async with asyncio.timeout(self.timeout_seconds):
-                response = await self._open().post(f"{self.url}/chat/completions", json=body)
+                status, content, headers = await self._exchange(text)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             return self._failure(f"cannot connect: {error or type(error).__name__}", "nothing", began)
         except (TimeoutError, httpx2.TimeoutException):
             return self._failure(f"no answer within {self.timeout_seconds:g} s", "worst", began)
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             return self._failure(f"cut off: {error or type(error).__name__}", "worst", began)
-        except (httpx2.InvalidURL, UnicodeError) as error:
+        except httpx2.InvalidURL as error:
             return self._failure(f"{self.url}: not an address: {error}", "nothing", began, again=False, fatal=True)
-        return self._read(response, time.monotonic() - began)
+        if len(content) > LONGEST_ANSWER:
+            return self._failure(f"an answer of over {LONGEST_ANSWER >> 20} MiB", "worst", began)
+        return self._read(status, content, headers, time.monotonic() - began)
 
-    def _read(self, response: httpx2.Response, seconds: float) -> Answer | Failure:
-        outcome = read_response(response.status_code, response.content, response.headers, seconds)
+    async def _exchange(self, text: str) -> tuple[int, bytes, Mapping[str, str]]:
+        """Status, body and headers; of an endless body the beginning."""
+        content, body = bytearray(), body_of(self.api, self.model, text, self.drawing, self._limit)
+        async with self._open().stream("POST", self.url + PATHS[self.api], json=body) as response:
+            async for piece in response.aiter_bytes():
+                content += piece
+                if len(content) > LONGEST_ANSWER:
+                    break
+        return response.status_code, bytes(content), response.headers
+
+    def _read(self, status: int, content: bytes, headers: Mapping[str, str], seconds: float) -> Answer | Failure:
+        outcome = read_response(status, content, headers, seconds)
         if not isinstance(outcome, Failure):
             return outcome
-        if response.status_code == 400 and "max_completion_tokens" in outcome.why and self._limit == "max_tokens":
+        if status == 400 and "max_completion_tokens" in outcome.why and self._limit == "max_tokens":
             self._limit = "max_completion_tokens"  # newer models of OpenAI know the limit by this name only
             return Failure("asks for max_completion_tokens", "request", seconds)
         return Failure(self._told(outcome.why), outcome.charge, seconds, outcome.again, outcome.fatal, outcome.wait)
@@ -142,61 +158,3 @@ class Endpoint:
 
     def _told(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
-
-
-def read_response(status: int, content: bytes, headers: Mapping[str, str], seconds: float) -> Answer | Failure:
-    """The outcome of a response: an answer, or what the server says is wrong."""
-    if status != 200:
-        return _refusal(status, content, headers, seconds)
-    try:
-        body = json.loads(content)
-    except (ValueError, RecursionError):
-        return Failure(f"the answer is not JSON: {_words(content)}", "worst", seconds)
-    return read_body(body, seconds)
-
-
-def read_body(body: Any, seconds: float) -> Answer | Failure:
-    """The outcome in a chat completion's JSON."""
-    try:
-        choice = body["choices"][0]
-        text, finish = choice["message"]["content"], str(choice.get("finish_reason") or "stop")
-        if text is not None and not isinstance(text, str):
-            raise TypeError
-    except (KeyError, IndexError, TypeError, AttributeError):
-        return Failure(f"no completion in the answer: {json.dumps(body)[:LONGEST_WORD]}", "worst", seconds)
-    usage = body.get("usage")
-    counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else []
-    known = len(counts) == 2 and all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in counts)
-    return Answer(text or "", finish, seconds, *(counts if known else (None, None)))
-
-
-def _refusal(status: int, content: bytes, headers: Mapping[str, str], seconds: float) -> Failure:
-    why = f"HTTP {status}: {_words(content)}"
-    if status < 400 or status in FATAL or "insufficient_quota" in why:
-        return Failure(why, "request", seconds, again=False, fatal=True)
-    again = status in AGAIN or status >= 500
-    return Failure(why, "request", seconds, again, wait=retry_after(headers.get("retry-after", "")))
-
-
-def _words(content: bytes) -> str:
-    """What a server says, in one line: the message of an OpenAI error, or the beginning of whatever it is."""
-    text = content.decode("utf-8", "replace")
-    try:
-        error = json.loads(text)["error"]
-        text = " ".join(str(error[key]) for key in ("code", "message") if error.get(key)) or text
-    except (ValueError, KeyError, TypeError, AttributeError):
-        pass
-    return " ".join(text.split())[:LONGEST_WORD] or "nothing"
-
-
-def retry_after(value: str, now: float | None = None) -> float:
-    """Seconds from a Retry-After header: a number, or an HTTP date. 0 where there is none, or it cannot be read."""
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        at = email.utils.parsedate_to_datetime(value).timestamp()
-    except (ValueError, TypeError):
-        return 0.0
-    return max(0.0, at - (time.time() if now is None else now))

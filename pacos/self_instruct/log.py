@@ -12,6 +12,8 @@ locked while it is written to, by the kernel, so that the lock ends with the pro
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -43,6 +45,8 @@ class History:
     open: dict[int, dict[str, Any]] = field(default_factory=dict)
     """attempt -> its `sent` record, where nothing came of it yet."""
     spent: Spent = field(default_factory=Spent)
+    excess: dict[str, int] = field(default_factory=dict)
+    """Tokens by which each teacher passed its worst case."""
     attempts: int = 0
     failures: int = 0
 
@@ -52,24 +56,44 @@ class History:
         return sum((spent_of(record) for record in self.open.values()), self.spent)
 
     def add(self, record: dict[str, Any]) -> None:
+        """Raises KeyError, TypeError or ValueError for what is no record."""
         kind = record["kind"]
         if kind == "start":
-            self.run, self.settings = record["run"], record["settings"]
+            self._start(record)
             return
+        attempt, cost = int(record["attempt"]), spent_of(record)
         if kind == "sent":
-            self.open[record["attempt"]] = record
-            self.attempts = max(self.attempts, record["attempt"])
+            self.open[attempt] = {**record, "request": int(record["request"]), "teacher": str(record["teacher"])}
+            self.attempts = max(self.attempts, attempt)
             return
-        self.open.pop(record["attempt"], None)
-        self.spent += spent_of(record)
+        if kind not in ("request", "failed"):
+            raise ValueError(f"kind {kind!r}")
+        sent = self.open.pop(attempt, None)
+        self.spent += cost
         self.failures += kind == "failed"
         if kind == "request":
-            self.done.add(record["request"])
-            self.requests.append({key: value for key, value in record.items() if key != "answer"})
+            self._answered(record, cost, spent_of(sent or record))
+
+    def _start(self, record: dict[str, Any]) -> None:
+        if record["version"] != VERSION:
+            raise ValueError(f"version {record['version']}; this pacos writes version {VERSION}")
+        self.run, self.settings = str(record["run"]), dict(record["settings"])
+
+    def _answered(self, record: dict[str, Any], cost: Spent, worst: Spent) -> None:
+        teacher = str(record["teacher"])
+        self.excess[teacher] = self.excess.get(teacher, 0) + max(0, cost.tokens - worst.tokens)
+        self.done.add(int(record["request"]))
+        wanted = {"made": record["made"], "extra": dict(record["extra"]), "seeds": [*map(str, record["seeds"])]}
+        tasks = [{name: str(task[name]) for name in TASK} for task in record["tasks"]]
+        rest = {"request": record["request"], "teacher": teacher, "dollars": cost.dollars}
+        self.requests.append({**rest, **wanted, "tasks": tasks})
+
+
+TASK = ("verdict", "instruction", "input", "output")
 
 
 def spent_of(record: Record) -> Spent:
-    return Spent(record["requests"], record["tokens"], record["dollars"])
+    return Spent(int(record["requests"]), int(record["tokens"]), float(record["dollars"]))
 
 
 class Log:
@@ -94,13 +118,16 @@ class Log:
 
     def append(self, record: Record, *, durable: bool) -> None:
         """Add a record. Raises ResourceError where the disk does not take it."""
-        line = json.dumps({**record, "time": stamp()}) + "\n"
+        line = (json.dumps({**record, "time": stamp()}) + "\n").encode()
+        end = os.fstat(self._file.fileno()).st_size
         try:
-            self._file.write(line.encode())
-            self._file.flush()
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             if durable:
                 os.fsync(self._file.fileno())
         except OSError as error:
+            with contextlib.suppress(OSError):
+                self._file.truncate(end)  # another lane may write behind it
             raise ResourceError(f"{self.path}: cannot be written: {error.strerror or error}") from None
 
     def close(self) -> None:
@@ -128,7 +155,7 @@ def stamp() -> str:
 def _locked(path: Path) -> IO[bytes]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a+b")
+        file = path.open("a+b", buffering=0)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from None
     try:
@@ -142,22 +169,23 @@ def _locked(path: Path) -> IO[bytes]:
 def _read(file: IO[bytes], path: Path) -> History:
     """The history in a log; what stands behind the last line end is cut off. Raises DataError for a log that is not one."""
     history, end = History(), 0
-    file.seek(0)
-    for number, line in enumerate(file, 1):
-        if not line.endswith(b"\n"):
-            file.truncate(end)
-            break
-        end += len(line)
-        try:
-            history.add(json.loads(line))
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path}:{number}: not a record of `pacos generate` ({type(error).__name__}: {error}); "
-                "mend the line, or give another --out"
-            ) from None
-        if not history.run:
-            raise DataError(f"{path}:{number}: a log begins with its start; this is another file: give another --out")
-    file.seek(0, os.SEEK_END)
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.endswith(b"\n"):
+                file.truncate(end)
+                break
+            end += len(line)
+            try:
+                history.add(json.loads(line))
+            except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+                raise DataError(
+                    f"{path}:{number}: not a record of `pacos generate` ({type(error).__name__}: {error}); "
+                    "mend the line, or give another --out"
+                ) from None
+            if not history.run:
+                raise DataError(
+                    f"{path}:{number}: a log begins with its start; this is another file: give another --out"
+                )
     return history
 
 

@@ -195,7 +195,7 @@ class Generation:
     def _nothing_left(self, teacher: Teacher) -> bool:
         """True where no request can come for this lane any more."""
         if self.back:
-            worst = self.books.budget.worst(self.back[0].text, teacher.max_tokens, teacher.price)
+            worst = self.books.budget.worst(self.back[0].text, teacher.max_tokens, teacher.price, teacher.name)
             if self.books.budget.hopeless(worst):
                 self.out_of_budget = True
                 return True
@@ -242,7 +242,7 @@ class Generation:
             return "stopped"
         if self.barren >= self.course.barren:
             return "barren"
-        if self.out_of_budget:
+        if self.out_of_budget and self.back:  # a cheaper teacher may have taken them all
             return "budget"
         if all(health.gave_up for health in self.health.values()):
             return "teachers"

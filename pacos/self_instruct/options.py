@@ -16,7 +16,7 @@ from pacos.self_instruct.wording import WAYS
 class Options(BaseModel):
     """What is generated, by whom, and how much of it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     out: Path = Field(Path("generated.jsonl"), description="the dataset, .json or .jsonl; its log is OUT.log.jsonl")
     count: int | None = Field(
@@ -26,7 +26,7 @@ class Options(BaseModel):
     teacher: tuple[str, ...] = Field(
         (),
         description="who writes: MODEL (at OPENAI_BASE_URL), MODEL@URL or @URL, with ,key=ENVIRONMENT_VARIABLE "
-        ",in_flight=N ,price_in=X ,price_out=X behind it; may be given more than once",
+        ",in_flight=N ,price_in=X ,price_out=X ,api=completions behind it; may be given more than once",
     )
     local: str = Field("", description="who writes: a model on this machine, by name, or a run")
     tasks: int = Field(20, ge=1, le=200, description="new tasks a request; 1 asks for one at a time")

@@ -56,7 +56,8 @@ _NO_INPUT = re.compile(
     re.IGNORECASE,
 )
 LONGEST_NO_INPUT = 60
-_THINKING = re.compile(r"\A\s*<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_THOUGHT = re.compile(r"<think(?:ing)?>", re.IGNORECASE)
+_THOUGHT_ENDS = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _FENCE = re.compile(r"\A```[\w+-]*[ \t]*\n(.*?)\n?```\s*\Z", re.DOTALL)
 
 
@@ -70,9 +71,20 @@ def parse_tasks(text: str, *, cut: bool = False) -> list[Task]:
     return tasks
 
 
+def without_thoughts(text: str) -> str:
+    """An answer without the thoughts before it; nothing where they do not end. Chat templates may hide the first mark."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    begin, end = _THOUGHT.search(text), _THOUGHT_ENDS.search(text)
+    if begin and text[: begin.start()].strip():
+        return text.strip()  # it only speaks of the marks
+    if end:
+        return text[end.end() :].strip()
+    return "" if begin else text.strip()
+
+
 def plain(text: str) -> str:
-    """An answer without the thoughts before it, and out of the fence around the whole."""
-    text = _THINKING.sub("", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+    """An answer without thoughts, and out of the fence around the whole."""
+    text = without_thoughts(text)
     fenced = _FENCE.match(text)
     return fenced[1].strip() if fenced and "\n```" not in fenced[1] else text
 

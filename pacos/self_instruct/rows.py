@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pacos.data import Example, load_examples
+from pacos.data.fields import text_problem
 from pacos.data.raw import decode, open_raw
 from pacos.errors import DataError, UsageError
 
@@ -25,7 +26,8 @@ def read_seeds(name: str) -> list[Example]:
 
 
 def read_instructions(path: str) -> list[Example]:
-    """Instructions with or without input, each once: a text file with one a line, or any file of rows.
+    """Instructions with or without input, each once: a text file with one a line, or any file of rows; of a seed task
+    in Self-Instruct's form each of its instances.
 
     An output that a row has is left aside. Raises DataError with every row that has no instruction.
     """
@@ -41,18 +43,30 @@ def read_instructions(path: str) -> list[Example]:
     else:
         found = [(raw.place, raw.value, raw.error) for raw in open_raw(data, path, Path(path).name).rows]
     problems: list[str] = []
-    examples = [_instruction(place, row, error, problems) for place, row, error in found]
+    examples = [each for place, row, error in found for each in _instructions(place, row, error, problems)]
     if problems:
         raise DataError(f"{path}: {len(problems)} of {len(found)} rows have no instruction", problems)
     return list({example.id: example for example in examples}.values())
 
 
-def _instruction(place: str, row: Any, error: str, problems: list[str]) -> Example:
+def _instructions(place: str, row: Any, error: str, problems: list[str]) -> list[Example]:
     fields = row if isinstance(row, Mapping) else {}
-    texts = [next((fields[name] for name in names if fields.get(name)), "") for names in (_INSTRUCTION, _INPUT)]
-    if error or not isinstance(texts[0], str) or not isinstance(texts[1], str) or not texts[0].strip():
-        problems.append(f"{place}: {error or 'no text in instruction, prompt, question or query'}")
-        return Example("")
-    lineage = fields.get("lineage")
+    instances = fields.get("instances", [fields])
+    if not isinstance(instances, list) or not all(isinstance(each, Mapping) for each in instances):
+        error = error or "'instances' is not a list of {input, output}"
+        instances = []
+    instruction = _text(fields, _INSTRUCTION)
+    inputs = [_text(each, _INPUT) for each in instances]
+    problem = next((text_problem(text) for text in (instruction or "", *map(str, inputs)) if text_problem(text)), "")
+    if error or problem or not instruction or not instruction.strip() or None in inputs:
+        problems.append(f"{place}: {error or problem or 'no text in instruction, prompt, question or query'}")
+        return []
+    lineage = fields.get("lineage", [fields.get("id")] if "instances" in fields else None)
     named = tuple(lineage) if isinstance(lineage, list) and all(isinstance(name, str) for name in lineage) else ()
-    return Example(texts[0].strip(), texts[1].strip(), lineage=named)
+    return [Example(instruction.strip(), (text or "").strip(), lineage=named) for text in inputs]
+
+
+def _text(fields: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
+    """The first of the columns that is not empty; None where it is no text."""
+    value = next((fields[name] for name in names if fields.get(name)), "")
+    return value if isinstance(value, str) else None
