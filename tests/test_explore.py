@@ -251,21 +251,20 @@ def test_a_split_and_findings_become_facets(tmp_path: Path) -> None:
     split = make_split(examples, validation_share=0, test_share=0.4, seed=1, near_threshold=0.9)
     save_split(split, tmp_path / "split.json")
     found = [
-        {"id": examples[3].id, "rule": "empty-output", "severity": "error", "message": "the output is empty"},
-        {"id": examples[2].id, "rule": "no-input", "severity": "warning", "message": "says 'Noinput'"},
-        {"id": examples[2].id, "rule": "markup", "severity": "note", "message": "has tags"},
+        {"id": examples[3].id, "rule": "empty-output", "why": "the output is empty"},
+        {"id": examples[2].id, "rule": "no-input", "why": "says 'Noinput'"},
+        {"id": examples[2].id, "rule": "markup", "why": "has tags"},
     ]
-    (tmp_path / "findings.json").write_text(json.dumps(found), encoding="utf-8")
-    client = site(tmp_path, split=tmp_path / "split.json", findings=tmp_path / "findings.json")
+    lines = "".join(json.dumps(one) + "\n" for one in found)
+    (tmp_path / "findings.jsonl").write_text(lines, encoding="utf-8")
+    client = site(tmp_path, split=tmp_path / "split.json", findings=tmp_path / "findings.jsonl")
     sides = client.get("/data/rows.json?_shape=array").json()
     assert [row["split"] for row in sides] == [split.side_of()[e.id] for e in examples]
     assert {row["split"] for row in sides} == {"train", "test"}
     assert numbers(client, "/data/rows?findings__arraycontains=markup") == [3]
     assert 'href="/data/rows?findings__arraycontains=no-input">no-input</a> <span>1</span>' in client.get("/").text
     by_rule = client.get("/data/by-rule.json?_shape=array").json()
-    assert [(r["rule"], r["severity"], r["rows"]) for r in by_rule] == [
-        ("empty-output", "error", 1), ("markup", "note", 1), ("no-input", "warning", 1),
-    ]  # fmt: skip
+    assert [(r["rule"], r["rows"]) for r in by_rule] == [("empty-output", 1), ("markup", 1), ("no-input", 1)]
     by_split = client.get("/data/by-split.json?_shape=array").json()
     assert {row["split"]: row["rows"] for row in by_split} == {"train": len(split.train), "test": len(split.test)}
     assert client.get("/data/findings.json?_shape=array").json()[0]["row"] == 4
@@ -274,19 +273,28 @@ def test_a_split_and_findings_become_facets(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "kind", "message"),
     [
-        ("nothing", DataError, "findings.json: not JSON"),
-        ("{}", DataError, "findings.json: not a list"),
-        ('[{"id": "a", "rule": "b", "severity": 1}]', DataError, "entry 1 has no text as severity and message"),
-        ("[1]", DataError, "entry 1 is not an object"),
-        (None, UsageError, "findings.json: cannot be read"),
+        ("nothing", DataError, "findings.jsonl:1: is not a JSON object"),
+        ('{"id": "a", "rule": 1}', DataError, "findings.jsonl:1: has no text as rule and why"),
+        ('{"id": "a", "rule": "b", "why": "c"}\n\n[1]', DataError, "1 of 2 lines are no findings"),
+        (None, UsageError, "findings.jsonl: cannot be read"),
     ],
 )
 def test_findings_that_are_none_are_refused(tmp_path: Path, text: str | None, kind: type, message: str) -> None:
-    path = tmp_path / "findings.json"
+    path = tmp_path / "findings.jsonl"
     if text is not None:
         path.write_text(text, encoding="utf-8")
     with pytest.raises(kind, match=re.escape(message)):
         open_database(Sources(str(write_rows(tmp_path)), findings=path), tmp_path / "cache")
+
+
+def test_what_curate_found_is_read_as_it_wrote_it(cli: Cli, tmp_path: Path) -> None:
+    path, findings = write_rows(tmp_path), tmp_path / "findings.jsonl"
+    code, _, err = cli("curate", path, "--findings", findings)
+    assert code == 0, err
+    rules = {json.loads(line)["rule"] for line in findings.read_text(encoding="utf-8").splitlines()}
+    assert "empty-output" in rules
+    by_rule = site(tmp_path, findings=findings).get("/data/by-rule.json?_shape=array").json()
+    assert {row["rule"] for row in by_rule} == rules
 
 
 def test_a_database_is_made_once_for_the_same_content(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def explore(
     data: Annotated[str, typer.Argument(help="starter, a file, a folder, or a hub dataset (owner/name)")],
     split: Annotated[Path | None, typer.Option(help="a split.json: its sides become a facet")] = None,
     findings: Annotated[
-        Path | None, typer.Option(help="findings of pacos curate, as JSON: they become a facet")
+        Path | None, typer.Option(help="what pacos curate --findings wrote: its rules become a facet")
     ] = None,
     limit: Annotated[int | None, typer.Option(help="rows read, at most", min=1)] = None,
     keep: Annotated[Path | None, typer.Option(help="write the SQLite database here, and leave it")] = None,

@@ -1,7 +1,7 @@
 """A dataset as an SQLite file with full-text search, made once and kept under the hash of what it was made from.
 
     rows        one row an example (see `table.py`), rows_fts its FTS5 index, an index for each facet
-    findings    row, rule, severity, message, where there are any
+    findings    row, rule, why; where there are any
     about       what the site says of the dataset, as JSON
 
 The file appears whole or not at all, and is never written again: the site opens it as immutable.
@@ -24,9 +24,9 @@ from pacos.data import find_files, load_examples, load_split
 from pacos.errors import ResourceError, UsageError
 from pacos.files import sync
 from pacos.studio.explore.findings import Finding, read_findings, rules_by_row
-from pacos.studio.explore.table import TEXTS, Column, Table, make_table
+from pacos.studio.explore.table import TEXTS, Column, Table, make_table, sound
 
-VERSION = 2
+VERSION = 3
 KEPT = 8
 """Databases that stay in the cache; the one that was not used for longest goes first."""
 FTS = """create virtual table rows_fts using fts5(
@@ -172,12 +172,10 @@ def _index(connection: sqlite3.Connection, table: Table, findings: Sequence[Find
     for column in ("id", *(c.name for c in table.columns if c.facet and not c.array)):
         connection.execute(f"create index {quoted(f'by {column}')} on rows ({quoted(column)})")
     if findings is not None:
-        connection.execute(
-            "create table findings (row integer references rows(number), rule text, severity text, message text)"
-        )
+        connection.execute("create table findings (row integer references rows(number), rule text, why text)")
         connection.executemany(
-            "insert into findings select number, ?, ?, ? from rows where id = ?",
-            [(f.rule, f.severity, f.message, f.id) for f in findings],
+            "insert into findings select number, ?, ? from rows where id = ?",
+            [(f.rule, sound(f.why), f.id) for f in findings],
         )
         connection.execute("create index [findings by row] on findings (row)")
         connection.execute("create index [findings by rule] on findings (rule)")

@@ -116,7 +116,7 @@ BY_SPLIT = Query(
 )
 BY_RULE = Query(
     "Findings by rule",
-    "How many rows each rule of pacos curate named, with one message",
-    "select rule, severity, count(distinct row) as rows, min(message) as message from findings\n"
-    "group by rule, severity order by rows desc, rule",
+    "How many rows each rule of pacos curate named, with one reason",
+    "select rule, count(distinct row) as rows, min(why) as one_of_them from findings\n"
+    "group by rule order by rows desc, rule",
 )

@@ -172,7 +172,7 @@ def _metadata(about: dict[str, Any]) -> dict[str, Any]:
         name: {"sql": query.sql, "title": query.title, "description": query.about}
         for name, query in questions(about).items()
     }
-    tables = {"rows": rows, "about": {"hidden": True}, "findings": {"facets": ["rule", "severity"]}}
+    tables = {"rows": rows, "about": {"hidden": True}, "findings": {"facets": ["rule"]}}
     return {
         "title": f"{about['name']} - pacos explore",
         "extra_css_urls": ["/assets/explore.css"],
