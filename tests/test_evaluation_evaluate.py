@@ -159,11 +159,13 @@ def test_groups_break_exact_match_down():
     result = run(tuned=Model(lambda text: echo(text) if int(text[4:]) % 2 else "no", nll=0.5))
     found = {(g.key, g.value): (g.num_rows, g.metric.tuned, g.metric.verdict) for g in result.groups}
     assert found == {
-        ("held_out", "no"): (8, 0.5, "too few rows"),
+        ("held_out", "no"): (8, 0.5, "no difference shown"),
         ("held_out", "yes"): (4, 0.5, "no difference shown"),
         ("family", "even"): (6, 0.0, "no difference shown"),
-        ("family", "odd"): (6, 1.0, "better"),
+        ("family", "odd"): (6, 1.0, "no difference shown"),
     }
+    odd = next(g.metric for g in result.groups if g.value == "odd")
+    assert (odd.p, odd.p_corrected) == (2 / 2**6, 4 / 2**6)  # by itself it would be shown; of two groups it is not
 
 
 def test_a_key_with_many_groups_is_left_to_the_report():
@@ -182,12 +184,12 @@ def test_rows_without_groups_have_no_breakdown():
 
 def test_the_table_reads_as_people_write_figures():
     table = render_table(run())
-    assert table[0] == ("Exact match \u2191", "0.0 %", "100.0 %", "+100.0 pts", "+100.0 to +100.0", "better")
+    assert table[0] == ("Exact match \u2191", "0.0 %", "100.0 %", "+100.0 pts", "+100.0 to +100.0", "0.003", "better")
     assert table[1][:4] == ("Perplexity \u2193", "7.389", "1.649", "\u22125.740")
     assert [row[0] for row in table[4:]] == [
         "Response length", "Empty answers \u2193", "Never stopped \u2193", "Time per token",
     ]  # fmt: skip
-    assert table[5][1:] == ("0.0 %", "0.0 %", "0.0 pts", "0.0 to 0.0", "no difference shown")
+    assert table[5][1:] == ("0.0 %", "0.0 %", "0.0 pts", "0.0 to 0.0", "1.000", "no difference shown")
 
 
 def test_the_markdown_opens_with_the_verdict_and_closes_with_the_method():
@@ -196,7 +198,7 @@ def test_the_markdown_opens_with_the_verdict_and_closes_with_the_method():
         "On 12 rows: exact match 0.0 % \u2192 100.0 %, +100.0 pts (95 % interval +100.0 to +100.0): better; "
         "perplexity 7.389 \u2192 1.649, \u22125.740 (95 % interval \u22125.740 to \u22125.740): better."
     )
-    assert text[2] == "| measure | base | tuned | difference | 95 % interval | verdict |"
+    assert text[2] == "| measure | base | tuned | difference | 95 % interval | p | verdict |"
     assert text[-1].startswith("12 rows; 95 % intervals by paired bootstrap (BCa, 200 resamples)")
     assert "BLEU: nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:" in text[-1]
 
@@ -205,14 +207,14 @@ def test_the_json_form_is_plain_and_its_keys_stay():
     plain = run(record={"name": "demo"}).to_json()
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert list(plain) == [
-        "verdict", "num_rows", "rows_cut", "rows_left_out", "level", "resamples", "bleu_signature", "metrics",
-        "groups", "rows", "record",
+        "verdict", "num_rows", "rows_cut", "rows_left_out", "num_clusters", "level", "resamples", "bleu_signature",
+        "metrics", "groups", "rows", "record",
     ]  # fmt: skip
     assert list(plain["metrics"][0]) == [
         "name", "label", "unit", "direction", "base", "base_interval", "tuned", "tuned_interval", "difference",
-        "interval", "verdict",
+        "interval", "rows_that_differ", "p", "p_corrected", "more_rows", "verdict",
     ]  # fmt: skip
-    assert list(plain["rows"][0]) == ["id", "instruction", "input", "reference", "groups", "base", "tuned"]
+    assert list(plain["rows"][0]) == ["id", "instruction", "input", "reference", "groups", "base", "tuned", "cluster"]
     assert plain["record"] == {"name": "demo"}
 
 
@@ -349,3 +351,30 @@ def test_a_real_renderer_and_engine_fit_and_perplexity_is_the_same_for_every_bat
 def test_the_room_loads_without_torch_and_transformers():
     code = "import sys, pacos.evaluation; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_rows_of_one_lineage_or_column_are_resampled_together():
+    alone = run(rows=examples(12))
+    related = [replace(e, lineage=(f"seed {i // 3}",)) for i, e in enumerate(examples(12))]
+    result = run(rows=related)
+    assert (alone.num_clusters, result.num_clusters) == (0, 4)
+    assert [row.cluster for row in result.rows[:4]] == [result.rows[0].id] * 3 + [result.rows[3].id]
+    assert (alone.metric("exact_match").p, result.metric("exact_match").p) == (2 / 2**12, 2 / 2**4)
+    assert result.metric("exact_match").verdict == "too few rows"
+    assert "200 resamples of 4 groups of related rows" in method_note(result)
+    assert [row.cluster for row in run(rows=examples(4), cluster_by="family").rows] == ["even", "odd", "even", "odd"]
+
+
+def test_a_column_that_no_row_has_is_asked_wrongly():
+    with pytest.raises(
+        UserError, match="no row has a column 'famly' to tell related rows by; they have: family, held_out"
+    ):
+        run(cluster_by="famly")
+
+
+def test_measures_told_together_are_corrected_and_neutral_ones_are_not():
+    metrics = {metric.name: metric for metric in run().metrics}
+    least = 2 / 2**12
+    assert metrics["exact_match"].p == least
+    assert metrics["exact_match"].p_corrected == 6 * least  # exact, perplexity, ROUGE-L, BLEU, empty, unstopped
+    assert metrics["response_tokens"].p_corrected == metrics["response_tokens"].p

@@ -8,7 +8,7 @@ import pytest
 
 from pacos.evaluation import METRICS, Evaluation, RowResult, html_report, write_report
 from pacos.evaluation.charts import forest_mark, length_histogram, loss_scatter
-from pacos.evaluation.evaluate import compare_groups, compare_rows
+from pacos.evaluation.comparison import compare_groups, compare_rows
 from pacos.evaluation.metrics import EXACT, measure
 from pacos.evaluation.report import change_kind, most_changed
 from pacos.evaluation.worddiff import mark_changes

@@ -18,13 +18,11 @@ import numpy as np
 
 from pacos.data.records import Example
 from pacos.errors import DataError, UserError
-from pacos.evaluation.metrics import EXACT, METRICS, Answer, Metric, bleu_signature, measure
-from pacos.evaluation.results import Evaluation, GroupResult, MetricResult, RowResult
-from pacos.evaluation.statistics import LEVEL, compare, verdict
+from pacos.evaluation.comparison import GROUP_KEYS, evaluation_of, group_name, related_rows
+from pacos.evaluation.metrics import Answer, measure
+from pacos.evaluation.results import Evaluation, RowResult
 from pacos.evaluation.wording import counted
 
-GROUP_KEYS = ("held_out", "family")
-"""Columns of a row that give a breakdown of their own."""
 MOST_NATS = 100.0
 """Loss per token beyond which no perplexity can be read; chance is 12 nats with 150,000 tokens."""
 FEWEST_EXAMPLES = 2
@@ -81,11 +79,13 @@ def evaluate(
     resamples: int = 2000,
     batch_size: int = 32,
     max_length: int | None = None,
+    cluster_by: str | None = None,
     record: Mapping[str, Any] | None = None,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> Evaluation:
     """Both models on every example that fits. `max_length` cuts scored rows as training does, and rows whose prompt
     leaves no room for an answer are left out by name; `batch_size` rows are scored at once; `record` is kept as it is.
+    Rows with the same value of the column `cluster_by`, or of one lineage where none is named, are resampled together.
 
     Raises DataError with fewer than two examples (that fit) or rows without a token to score, UserError where a loss is
     not finite.
@@ -97,18 +97,15 @@ def evaluate(
         run_model(name, model, examples, rendered, renderer, sampling, batch_size, on_progress)
         for name, model in (("base", base), ("tuned", tuned))
     )
-    rows = tuple(_row(*parts) for parts in zip(examples, base_answers, tuned_answers, strict=True))
-    metrics = tuple(compare_rows(rows, metric, rng=rng, resamples=resamples) for metric in METRICS)
-    return Evaluation(
-        rows=rows,
-        metrics=metrics,
-        groups=compare_groups(rows, EXACT, rng=rng, resamples=resamples),
-        bleu_signature=bleu_signature(),
-        level=LEVEL,
+    clusters = related_rows(examples, cluster_by)
+    rows = tuple(_row(*parts) for parts in zip(examples, base_answers, tuned_answers, clusters, strict=True))
+    return evaluation_of(
+        rows,
+        rng=rng,
         resamples=resamples,
         rows_cut=sum(row.cut > 0 for row in rendered),
         rows_left_out=left_out,
-        record=dict(record or {}),
+        record=record or {},
     )
 
 
@@ -142,8 +139,9 @@ def run_model(
     """One model's scores and answers, in the order of the examples."""
     scores = score_rows(name, model, rendered, batch_size, on_progress)
     _check_finite(name, examples, scores)
-    completions = write_answers(name, model, [renderer.render_prompt(e) for e in examples], sampling, on_progress)
-    return [_answer(*parts, renderer) for parts in zip(examples, scores, completions, strict=True)]
+    prompts = [renderer.render_prompt(e) for e in examples]
+    completions = write_answers(name, model, prompts, sampling, on_progress)
+    return [_answer(*parts, renderer) for parts in zip(examples, prompts, scores, completions, strict=True)]
 
 
 def score_rows(
@@ -169,42 +167,9 @@ def write_answers(
     )
 
 
-def compare_rows(
-    rows: Sequence[RowResult], metric: Metric, *, rng: np.random.Generator, resamples: int
-) -> MetricResult:
-    """One line of the metric table."""
-    tables = (metric.table([row.base for row in rows]), metric.table([row.tuned for row in rows]))
-    # a stream of its own per metric: a new metric in the table moves no other's interval
-    result = compare(*tables, metric.value, rng=rng.spawn(1)[0], resamples=resamples)
-    return MetricResult(
-        name=metric.name,
-        label=metric.label,
-        unit=metric.unit,
-        direction=metric.direction,
-        base=result.base,
-        base_interval=result.base_interval,
-        tuned=result.tuned,
-        tuned_interval=result.tuned_interval,
-        difference=result.difference,
-        interval=result.interval,
-        verdict=verdict(result, metric.direction),
-    )
-
-
-def compare_groups(
-    rows: Sequence[RowResult], metric: Metric, *, rng: np.random.Generator, resamples: int
-) -> tuple[GroupResult, ...]:
-    """One metric within each value of each key of `GROUP_KEYS` that rows have."""
-    results = []
-    for key in GROUP_KEYS:
-        for value in sorted({row.groups[key] for row in rows if key in row.groups}):
-            members = [row for row in rows if row.groups.get(key) == value]
-            result = compare_rows(members, metric, rng=rng, resamples=resamples)
-            results.append(GroupResult(key=key, value=value, num_rows=len(members), metric=result))
-    return tuple(results)
-
-
-def _answer(example: Example, score: Score, completion: Completion, renderer: RendersExamples) -> Answer:
+def _answer(
+    example: Example, prompt: Sequence[int], score: Score, completion: Completion, renderer: RendersExamples
+) -> Answer:
     return measure(
         example.output,
         renderer.decode(completion.ids),
@@ -214,10 +179,12 @@ def _answer(example: Example, score: Score, completion: Completion, renderer: Re
         seconds=float(completion.seconds),
         nll=float(score.nll),
         nll_tokens=int(score.tokens),
+        ids=completion.ids,
+        prompt_ids=prompt,
     )
 
 
-def _row(example: Example, base: Answer, tuned: Answer) -> RowResult:
+def _row(example: Example, base: Answer, tuned: Answer, cluster: str) -> RowResult:
     groups = {key: group_name(example.extra[key]) for key in GROUP_KEYS if example.extra.get(key) not in (None, "")}
     return RowResult(
         id=example.id,
@@ -227,12 +194,8 @@ def _row(example: Example, base: Answer, tuned: Answer) -> RowResult:
         groups=groups,
         base=base,
         tuned=tuned,
+        cluster=cluster,
     )
-
-
-def group_name(value: Any) -> str:
-    """A column's value as the name of a group: true -> yes."""
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 def _check_examples(examples: Sequence[Example]) -> None:

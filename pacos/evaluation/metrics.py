@@ -14,7 +14,7 @@ rows needs nothing but a sum:
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Literal
 
@@ -48,6 +48,9 @@ class Answer:
     rouge_l: float
     bleu_counts: tuple[int, ...]
     """sacreBLEU's 10 addends: answer length, reference length, 4 matched and 4 total n-gram counts."""
+    ids: tuple[int, ...] = field(default=(), metadata={"json": False})
+    """The answer's tokens, without the stop token; they go to the ledger."""
+    prompt_ids: tuple[int, ...] = field(default=(), metadata={"json": False})
 
     @property
     def nll_per_token(self) -> float:
@@ -144,6 +147,8 @@ def measure(
     seconds: float,
     nll: float,
     nll_tokens: int,
+    ids: Sequence[int] = (),
+    prompt_ids: Sequence[int] = (),
 ) -> Answer:
     """An answer with its scores against the reference."""
     return Answer(
@@ -157,6 +162,8 @@ def measure(
         exact=exact_match(text, reference),
         rouge_l=rouge_l(text, reference),
         bleu_counts=bleu_counts(text, reference),
+        ids=tuple(ids),
+        prompt_ids=tuple(prompt_ids),
     )
 
 

@@ -3,12 +3,13 @@
 `Evaluation.to_json()` is the form that files and `--json` hold; its keys are stable:
 
     verdict          one sentence                      metrics[], groups[]  see `MetricResult`, `GroupResult`
-    rows[]           see `RowResult`, `Answer`         num_rows, rows_cut, level, resamples, bleu_signature
+    rows[]           see `RowResult`, `Answer`         num_rows, num_clusters, rows_cut, level, resamples, bleu_signature
     rows_left_out[]  file:line or id of each           record               what the caller knows of the run: recipe,
                                                                             models, split, contract, date
 
-A metric's verdict is better, worse, changed (where no side is better), no difference shown (its interval reaches zero),
-or too few rows (the interval is clear of zero, but fewer than `statistics.FEWEST_ROWS` rows differ).
+A metric's verdict is better, worse, changed (where no side is better), no difference shown (its interval reaches zero, or
+its corrected p is over 5 %), or too few rows (the interval is clear of zero, but fewer than `statistics.FEWEST_ROWS`
+rows differ).
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class RowResult:
     groups: Mapping[str, str]
     base: Answer
     tuned: Answer
+    cluster: str = ""
+    """Rows of one name are related, and are resampled together; empty: the row is by itself."""
 
     @property
     def change(self) -> float:
@@ -48,7 +51,11 @@ class RowResult:
 
 @dataclass(frozen=True)
 class MetricResult:
-    """One line of the table. Shares are 0 to 1, BLEU 0 to 100; `difference` is tuned - base."""
+    """One line of the table. Shares are 0 to 1, BLEU 0 to 100; `difference` is tuned - base.
+
+    `p` is the permutation test's, `p_corrected` Holm's over the measures told together. `more_rows` would show a
+    difference of this size with 80 % chance: 0 where the interval is clear of zero, None where no useful number would.
+    """
 
     name: str
     label: str
@@ -60,6 +67,10 @@ class MetricResult:
     tuned_interval: Interval
     difference: float
     interval: Interval
+    rows_that_differ: int
+    p: float
+    p_corrected: float
+    more_rows: int | None
     verdict: Verdict
 
 
@@ -88,6 +99,8 @@ class Evaluation:
     resamples: int
     rows_cut: int = 0
     rows_left_out: tuple[str, ...] = ()
+    num_clusters: int = 0
+    """Groups of related rows, where there are fewer of them than rows; else 0."""
     record: Mapping[str, Any] = field(default_factory=dict)
 
     def metric(self, name: str) -> MetricResult:
@@ -122,6 +135,7 @@ class Evaluation:
             "num_rows": len(self.rows),
             "rows_cut": self.rows_cut,
             "rows_left_out": list(self.rows_left_out),
+            "num_clusters": self.num_clusters,
             "level": self.level,
             "resamples": self.resamples,
             "bleu_signature": self.bleu_signature,
@@ -135,7 +149,8 @@ class Evaluation:
 def _plain(value: Any) -> Any:
     """Dataclasses as dicts, tuples as lists, down to the leaves."""
     if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        kept = (f.name for f in dataclasses.fields(value) if f.metadata.get("json", True))
+        return {name: _plain(getattr(value, name)) for name in kept}
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     return [_plain(item) for item in value] if isinstance(value, tuple) else value

@@ -6,10 +6,10 @@ from collections import Counter
 
 from pacos.evaluation.results import Evaluation, GroupResult, MetricResult
 from pacos.evaluation.statistics import FEWEST_ROWS
-from pacos.evaluation.wording import counted, format_difference, format_interval, format_value
+from pacos.evaluation.wording import counted, format_difference, format_interval, format_p, format_value
 
-HEADER = ("measure", "base", "tuned", "difference", "95 % interval", "verdict")
-GROUP_HEADER = ("group", "rows", "base", "tuned", "difference", "95 % interval", "verdict")
+HEADER = ("measure", "base", "tuned", "difference", "95 % interval", "p", "verdict")
+GROUP_HEADER = ("group", "rows", "base", "tuned", "difference", "95 % interval", "p", "verdict")
 BETTER_WHEN = {"higher": "\u2191", "lower": "\u2193", "neither": ""}
 NAMES_SHOWN = 3
 
@@ -31,7 +31,7 @@ def render_groups(evaluation: Evaluation, most: int = 12) -> list[tuple[str, ...
 
 def markdown_table(evaluation: Evaluation) -> str:
     """The table, with the sentence over it and what it was made with under it."""
-    lines = [_line(HEADER), _line(["---", *["---:"] * 4, "---"]), *map(_line, render_table(evaluation))]
+    lines = [_line(HEADER), _line(["---", *["---:"] * 5, "---"]), *map(_line, render_table(evaluation))]
     return "\n".join([evaluation.headline, "", *lines, "", method_note(evaluation)]) + "\n"
 
 
@@ -43,10 +43,15 @@ def method_note(evaluation: Evaluation) -> str:
 def _how(evaluation: Evaluation) -> str:
     return (
         f"{len(evaluation.rows)} rows; {100 * evaluation.level:g} % intervals by paired bootstrap (BCa, "
-        f"{evaluation.resamples:,} resamples), each measure by itself. Perplexity over response tokens. "
+        f"{evaluation.resamples:,} resamples{_clusters(evaluation)}), p by paired permutation, corrected for "
+        "the measures told together (Holm); a side is named where both agree. Perplexity over response tokens. "
         f"BLEU: {evaluation.bleu_signature}. Time per token counts the steps that write and not the reading of the "
         "prompt; rows of a batch share its clock, so its interval says little, and it depends on batch size and machine."
     )
+
+
+def _clusters(evaluation: Evaluation) -> str:
+    return f" of {evaluation.num_clusters:,} groups of related rows" if evaluation.num_clusters else ""
 
 
 def _rows_note(evaluation: Evaluation) -> str:
@@ -79,6 +84,7 @@ def _cells(metric: MetricResult) -> tuple[str, ...]:
         format_value(metric.tuned, metric.unit),
         format_difference(metric.difference, metric.unit),
         format_interval(metric.interval, metric.unit, signed=True),
+        format_p(metric.p_corrected),
         metric.verdict,
     )
 

@@ -31,6 +31,11 @@ def format_interval(interval: Interval, unit: Unit, *, signed: bool = False) -> 
     return f"{write(interval.low, unit)} to {write(interval.high, unit)}"
 
 
+def format_p(p: float) -> str:
+    """`0.031`; what is smaller than three decimals show is `<0.001`."""
+    return "<0.001" if p < 0.0005 else f"{p:.3f}"
+
+
 def counted(number: int, one: str, many: str = "") -> str:
     """`1 row`, `2 rows`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

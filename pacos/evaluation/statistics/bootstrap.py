@@ -5,7 +5,9 @@ Rows are drawn with replacement, the same rows for both models, so what is hard 
     weights (R, N) @ [base counts | tuned counts] (N, 2K) -> sums (R, 2K) -> base*, tuned*, tuned* - base*
 
 Intervals are BCa (Efron 1987, "Better bootstrap confidence intervals"): the percentiles of the resampled figures, moved
-for bias z0 (where the figure itself stands among them) and for skew a (from the jackknife: each row left out once).
+for bias z0 (where the figure itself stands among them) and for skew a (from the jackknife: each row left out once),
+taken at a level a little above the stated one, as Student's t is wider than the normal (`expanded_level`; Hesterberg
+2015, "What Teachers Should Know About the Bootstrap"): percentiles alone are too narrow with few rows.
 Where all resamples are equal the interval has no width: the rows do not vary, which is not the same as being sure, so
 a verdict also asks for `FEWEST_ROWS` rows on which the two models differ; with fewer it is "too few rows", however far
 the interval is from zero.
@@ -15,10 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import sqrt
 from statistics import NormalDist
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
+
+from pacos.evaluation.statistics.student import t_quantile
 
 Verdict = Literal["better", "worse", "changed", "no difference shown", "too few rows"]
 
@@ -57,7 +62,10 @@ def compare(
     resamples: int = 2000,
     level: float = LEVEL,
 ) -> Comparison:
-    """Paired bootstrap of one figure. Counts (N, K) each, row i of both of one example; value: (..., K) -> (...)."""
+    """Paired bootstrap of one figure. Counts (N, K) each, row i of both of one example; value: (..., K) -> (...).
+
+    Where rows are related, give the sums of each cluster in place of rows (`clusters.cluster_sums`).
+    """
     base_counts, tuned_counts = np.asarray(base_counts, float), np.asarray(tuned_counts, float)
     assert base_counts.shape == tuned_counts.shape
     assert base_counts.ndim == 2
@@ -67,7 +75,8 @@ def compare(
     point, left_out = _figures(total, value), _figures(_leave_one_out(both, total), value)
     resampled = _figures(resample_sums(both, rng, resamples), value)
     base, tuned, difference = (
-        bca_interval(*column, level=level) for column in zip(point, resampled, left_out, strict=True)
+        bca_interval(*column, level=expanded_level(level, len(both)))
+        for column in zip(point, resampled, left_out, strict=True)
     )
     return Comparison(
         base=float(point[0]),
@@ -80,13 +89,33 @@ def compare(
     )
 
 
-def verdict(comparison: Comparison, direction: Literal["higher", "lower", "neither"]) -> Verdict:
-    """What may be said: a side only where the interval is clear of zero and enough rows differ."""
-    low, high = comparison.interval
+def expanded_level(level: float, rows: int) -> float:
+    """The level at which percentiles of `rows` rows are as wide as a t interval at `level`."""
+    if rows < 2:
+        return level
+    wider = sqrt(rows / (rows - 1)) * t_quantile((1 + level) / 2, rows - 1)
+    return min(2 * _NORMAL.cdf(wider) - 1, 1 - 1e-9)  # two rows: t is so wide that all resamples are in
+
+
+class Differs(Protocol):
+    """What a verdict is told from."""
+
+    @property
+    def interval(self) -> Interval: ...
+    @property
+    def rows_that_differ(self) -> int: ...
+
+
+def verdict(found: Differs, direction: Literal["higher", "lower", "neither"], p: float = 0.0) -> Verdict:
+    """What may be said: a side only where the interval is clear of zero, enough rows differ, and the p of the permutation
+    test is small. Give it corrected where several are told at once."""
+    low, high = found.interval
     if low <= 0 <= high:
         return "no difference shown"
-    if comparison.rows_that_differ < FEWEST_ROWS:
+    if found.rows_that_differ < FEWEST_ROWS:
         return "too few rows"
+    if p > 1 - LEVEL:
+        return "no difference shown"
     if direction == "neither":
         return "changed"
     return "better" if (low > 0) == (direction == "higher") else "worse"
