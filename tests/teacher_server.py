@@ -54,10 +54,15 @@ class TeacherServer(ThreadingHTTPServer):
         self.behaviours, self.rng, self.lock = list(behaviours), random.Random(seed), threading.Lock()
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
         self.prompt_tokens = self.completion_tokens = 0
         self.at: list[float] = []
         self.answer: str | None = None
         """What to answer, in place of the grammar."""
+        self.reply = b""
+        """The whole body, where the behaviour is "reply"."""
+        self.usage: dict[str, Any] = {}
+        """What is told in place of the true counts, where the behaviour is "lies"."""
 
     @property
     def url(self) -> str:
@@ -69,7 +74,7 @@ class TeacherServer(ThreadingHTTPServer):
 
     def write(self, body: dict[str, Any]) -> dict[str, Any]:
         """A completion, and its bill."""
-        text = body["messages"][0]["content"]
+        text = body["prompt"] if "prompt" in body else body["messages"][0]["content"]
         asked = re.findall(r"(?:with the tasks|with task|as number) (\d+)(?: to (\d+))?", text)
         with self.lock:
             said = task_list(self.rng, int(asked[-1][0]), int(asked[-1][1] or asked[-1][0])) if asked else "Yes."
@@ -79,11 +84,10 @@ class TeacherServer(ThreadingHTTPServer):
             usage = {"prompt_tokens": len(text.split()), "completion_tokens": len(kept)}
             self.prompt_tokens += usage["prompt_tokens"]
             self.completion_tokens += usage["completion_tokens"]
-        choice = {
-            "message": {"role": "assistant", "content": "".join(kept)},
-            "finish_reason": "stop" if kept == words else "length",
-        }
-        return {"choices": [choice], "usage": usage}
+        said = "".join(kept)
+        written = {"text": said} if "prompt" in body else {"message": {"role": "assistant", "content": said}}
+        finish = "stop" if kept == words else "length"
+        return {"choices": [{**written, "finish_reason": finish}], "usage": usage}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -99,6 +103,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
+            self.server.paths.append(self.path)
             behaviour = self.server.behaviours[len(self.server.bodies) % len(self.server.behaviours)]
             self.server.bodies.append(body)
             self.server.headers.append(dict(self.headers))
@@ -122,12 +127,20 @@ class Handler(BaseHTTPRequestHandler):
         answer = self.server.write(body)
         if behaviour == "no usage":
             del answer["usage"]
+        if behaviour == "lies":
+            answer["usage"] |= self.server.usage
         text = json.dumps(answer).encode()
         time.sleep({"slow": SLOW_SECONDS, "slower": 0.1}.get(behaviour, 0))
         if behaviour == "bad json":
             self._raw(text[: len(text) // 2], len(text) // 2)
         elif behaviour == "cut":
             self._raw(text[: len(text) // 2], len(text))
+        elif behaviour == "reply":
+            self._raw(self.server.reply, len(self.server.reply))
+        elif behaviour == "endless":
+            self._raw(b"[", 1 << 40)
+            while True:
+                self.wfile.write(b" " * 65536)
         elif behaviour == "drip":
             self._raw(b"", len(text))
             for n in range(len(text)):

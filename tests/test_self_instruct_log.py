@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pacos.errors import DataError, UsageError
+from pacos.errors import DataError, ResourceError, UsageError, UserError
 from pacos.self_instruct import Answer, Books, Failure, Limits, Log, Pool, Price
 from pacos.self_instruct.filters import RULES
 from tests.teacher_server import serve_teacher, task_list
@@ -171,3 +171,54 @@ def wait_for_rows(log: Path, number: int, process: subprocess.Popen[bytes], seco
         assert process.poll() is None, "the command ended early"
         assert time.monotonic() < until
         time.sleep(0.02)
+
+
+def told_on_reading(path: Path) -> str:
+    try:
+        reopened(path)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("value", [None, "x", [], {}, float("inf")], ids=repr)
+def test_a_record_with_any_value_spoiled_is_read_or_named(value: object, tmp_path: Path) -> None:
+    """Whatever is wrong in a log, it is a DataError of that line, or a value that nothing depends on."""
+    path = tmp_path / "log.jsonl"
+    filled(path, requests=1).log.close()  # type: ignore[union-attr]
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    named = 0
+    for number, line in enumerate(lines):
+        for key in line:
+            spoiled = [*lines[:number], {**line, key: value}, *lines[number + 1 :]]
+            path.write_text("".join(json.dumps(each) + "\n" for each in spoiled))
+            told = told_on_reading(path)
+            assert f"log.jsonl:{number + 1}: " in told or "was begun with other options" in told or not told
+            named += "not a record" in told
+    assert named >= 15
+
+
+def test_a_log_of_another_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"kind": "start", "version": 2, "run": "a", "settings": {}}\n')
+    with pytest.raises(DataError, match=r"log.jsonl:1: .*version 2; this pacos writes version 1"):
+        Log(tmp_path / "log.jsonl", {})
+
+
+def test_a_full_disk_is_told_and_leaves_whole_records(tmp_path: Path) -> None:
+    import resource
+
+    books = filled(tmp_path / "log.jsonl")
+    before, size = (tmp_path / "log.jsonl").read_bytes(), (tmp_path / "log.jsonl").stat().st_size
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size + 40, limits[1]))
+    try:
+        with pytest.raises(ResourceError, match=r"log.jsonl: cannot be written: "):
+            books.send(source().request(9), "t", Price(1, 2), 400)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert (tmp_path / "log.jsonl").read_bytes() == before
+    books.send(source().request(9), "t", Price(1, 2), 400)
+    books.log.close()  # type: ignore[union-attr]
+    assert (tmp_path / "log.jsonl").read_bytes().startswith(before)
+    assert reopened(tmp_path / "log.jsonl").attempts == 8
