@@ -130,3 +130,25 @@ def test_batch_tokens_that_contradict_another_option_are_refused(train: dict[str
 def test_a_recipe_with_batch_tokens_written_whole_reads_back_equal() -> None:
     recipe = recipe_from_tree({"train": {"batch_tokens": 4096}}, "a.yaml")
     assert recipe_from_tree(yaml.safe_load(recipe_to_yaml(recipe)), "b.yaml") == recipe
+
+
+def test_the_longest_batch_of_very_many_steps_is_found_among_ten_epochs() -> None:
+    run = batches([10 + i % 37 for i in range(90)])
+    drawn: list[int] = []
+    run._draw = lambda epoch: drawn.append(epoch) or Batches._draw(run, epoch)  # type: ignore[method-assign,func-returns-value]
+    assert run.longest(10**9 * run.steps_per_epoch) == run.longest(10 * run.steps_per_epoch)
+    assert max(drawn) == 9
+
+
+def test_seeds_and_figures_that_cannot_be_used_are_refused_together() -> None:
+    with pytest.raises(UsageError) as caught:
+        recipe_from_tree({"train": {"seed": 2**63, "epochs": float("inf"), "batch_size": 0}}, "a.yaml")
+    assert str(caught.value).splitlines() == [
+        "a.yaml: train.epochs: inf is not accepted: input should be a finite number",
+        "a.yaml: train.batch_size: 0 is not accepted: input should be greater than or equal to 1",
+        "a.yaml: train.seed: 9223372036854775808 is not accepted: input should be less than 4294967296",
+    ]
+
+
+def test_the_largest_seed_draws_an_order() -> None:
+    assert sorted(epoch_order(5, 2**32 - 1, 10**9)) == [0, 1, 2, 3, 4]

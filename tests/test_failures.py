@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,12 @@ import torch
 from safetensors.torch import load_file
 
 from pacos.models.artifact import verify
-from tests.conftest import Cli
+from pacos.prompts import Rendered, Renderer, table_of
+from pacos.recipes import Recipe
+from pacos.training import Prepared
+from pacos.training.prepare import Rows
+from tests.conftest import Cli, save_tiny
+from tests.tiny import tiny_tokenizer
 
 PARTIAL = Path("runs") / "quickstart.partial"
 ADVICE = "  Try a lower train.learning_rate, a longer train.warmup_share, or look at the rows with --show-rows"
@@ -203,3 +209,67 @@ def test_a_tracker_that_is_not_there_leaves_no_folder(
         assert cli(*tiny_run, "--set=track.to=[wandb]")[0] == 2
     assert not PARTIAL.exists()
     assert cli(*tiny_run)[0] == 0
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+def test_of_two_runs_in_one_folder_the_second_is_refused_in_a_line(
+    resume: list[str], cli: Cli, tiny_run: list[str]
+) -> None:
+    from pacos.training.resume import locked
+
+    PARTIAL.mkdir(parents=True)
+    with locked(PARTIAL):
+        code, _, err = cli(*tiny_run, *resume)
+        assert (code, err.splitlines()[-1]) == (
+            2,
+            f"pacos: {PARTIAL}: another process is training this run; "
+            "wait for its end, or give another place with --out",
+        )
+        assert list(PARTIAL.iterdir()) == []
+    assert cli(*tiny_run, *resume)[0] == 0
+
+
+def test_a_run_holds_its_folder_from_its_first_look_to_its_end(
+    cli: Cli, tiny_run: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pacos.errors import UsageError
+    from pacos.training import run
+    from pacos.training.resume import locked
+
+    real, seen = run.finish, []
+
+    def finish(*arguments: Any) -> Any:
+        with pytest.raises(UsageError, match="another process is training this run"), locked(PARTIAL):
+            pass
+        seen.append(True)
+        return real(*arguments)
+
+    monkeypatch.setattr(run, "finish", finish)
+    assert cli(*tiny_run)[0] == 0
+    assert seen == [True]
+
+
+@pytest.mark.parametrize("vocab_size", [300, 319])
+def test_a_tokenizer_of_more_tokens_than_the_model_is_refused_before_training(
+    vocab_size: int, cli: Cli, tiny_run: list[str], tmp_path: Path
+) -> None:
+    """It has 320, of which the last is in the prompt contract alone."""
+    base = save_tiny(tmp_path / "small", vocab_size=vocab_size)
+    code, _, err = cli(*tiny_run, f"--set=model.base={base}")
+    assert (code, err.splitlines()[-1]) == (
+        2,
+        f"pacos: model.base: its tokenizer writes token 319, and this model of type 'llama' knows 0 to {vocab_size - 1}; "
+        "give the model the tokenizer that it was trained with, or one embedding more for each token that was added",
+    )
+    assert not PARTIAL.exists()
+
+
+def test_a_token_of_the_rows_alone_is_seen_too() -> None:
+    renderer = Renderer(tiny_tokenizer(), "chat")
+    rows = {
+        name: Rows([], table_of([Rendered((5, id), (True, True))]))
+        for name, id in (("train", 1000), ("validation", 999))
+    }
+    prepared = Prepared(Recipe(), None, None, None, renderer, test=[], notes=[], **rows)  # type: ignore[arg-type]
+    assert prepared.largest_id == 1000
+    assert replace(prepared, train=prepared.validation).largest_id == 999

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,3 +71,28 @@ def test_packs_hold_as_many_targets_as_the_rows() -> None:
     packs = make_packs(rows, 100)
     assert len(packs) > 3
     assert sum(p.num_targets for p in packs) == sum(sum(r.loss_mask[1:]) for r in rows)
+
+
+def test_rows_that_continue_each_other_nest_as_deep_as_they_go() -> None:
+    """Deeper than Python calls functions."""
+    rows = [tuple(range(4 * length)) for length in range(1, 1201)]
+    trie = share(rows)
+    assert len(trie.segments(1199)) == 1199
+    assert trie.places(1199)[-1] == len(trie.ids) - 1
+    assert len(trie.ids) == 4 * 1200 + 1199 + 3  # the first four tokens are too few to be shared with the shortest row
+
+
+def test_a_pack_of_very_many_rows_is_made_in_time_that_grows_with_their_tokens() -> None:
+    """Counted in the lengths that are read, not in seconds."""
+
+    class Counted(list[int]):
+        reads = 0
+
+        def __getitem__(self, at: Any) -> Any:
+            Counted.reads += len(range(len(self))[at]) if isinstance(at, slice) else 1
+            return super().__getitem__(at)
+
+    trie = share([(i, 1, 2) for i in range(3000)])
+    trie.lengths = Counted(trie.lengths)
+    assert [trie.places(i)[0] for i in range(3000)] == list(range(0, 9000, 3))
+    assert Counted.reads == 3000

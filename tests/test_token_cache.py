@@ -161,3 +161,16 @@ def test_reading_a_file_counts_as_using_it(tokens: Path) -> None:
     os.utime(path, (1000, 1000))
     render(CHAT, [])
     assert path.stat().st_mtime > 10_000
+
+
+def test_a_cache_that_may_only_be_read_is_read(tokens: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = render(CHAT, [])
+
+    def refused(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "utime", refused)
+    said: list[str] = []
+    renderer = Counting(tiny_tokenizer(), "chat")
+    assert render(renderer, said) == expected
+    assert (renderer.times, said) == (0, [])

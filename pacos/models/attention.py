@@ -98,10 +98,7 @@ class Packed:
 
     def chain(self, segment: int) -> list[int]:
         """The segments that a row is made of, from its beginning to `segment`."""
-        chain = [segment]
-        while self.parents[chain[0]] >= 0:
-            chain.insert(0, self.parents[chain[0]])
-        return chain
+        return chain_of(self.parents, segment)
 
     def depths(self) -> list[int]:
         """The position at which each segment begins."""
@@ -157,6 +154,14 @@ class Packed:
         continues = torch.tensor([[other in chain for other in range(len(chains))] for chain in chains])
         at = self.positions()
         return continues[segment][:, segment] & visible(at[:, None], at[None, :], window)
+
+
+def chain_of(parents: Sequence[int], segment: int) -> list[int]:
+    """From the beginning to `segment`: each goes on where the one before ends; -1 has none before it."""
+    chain = [segment]
+    while parents[chain[-1]] >= 0:
+        chain.append(parents[chain[-1]])
+    return chain[::-1]
 
 
 def near(runs: tuple[Run, ...], num_queries: int, window: int | None) -> tuple[Run, ...]:

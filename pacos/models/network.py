@@ -95,6 +95,16 @@ class Network:
                 f"give train.max_length={self.max_length} or less"
             )
 
+    def refuse_unknown(self, id: int) -> None:
+        """Raises UsageError where token `id` is none that the model has an embedding and an output for."""
+        known = min(len(self.model.get_input_embeddings().weight), len(self.model.get_output_embeddings().weight))
+        if id >= known:
+            kind = self.model.config.model_type
+            raise UsageError(
+                f"model.base: its tokenizer writes token {id}, and this model of type '{kind}' knows 0 to {known - 1}; "
+                "give the model the tokenizer that it was trained with, or one embedding more for each token that was added"
+            )
+
     def pace_note(self, *, training: bool) -> str:
         """One line that says why rows are computed one by one; empty where they are not."""
         kind = self.model.config.model_type

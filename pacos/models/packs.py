@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from pacos.models.attention import Packed
+from pacos.models.attention import Packed, chain_of
 from pacos.models.binpack import best_fit, level
 from pacos.models.network import Network
 
@@ -91,15 +91,18 @@ def build_pack(rows: Sequence[Row]) -> Pack:
 class Trie:
     """Rows as segments end to end: what several of them begin with is one segment, which the others continue.
 
-    `lengths` and `parents` are those of `Packed`; `ends[i]` is the last segment of row i.
+    `lengths` and `parents` are those of `Packed`; `starts[i]` is where segment i begins in `ids`, `ends[i]` the last segment
+    of row i.
     """
 
     ids: list[int] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     parents: list[int] = field(default_factory=list)
     ends: dict[int, int] = field(default_factory=dict)
 
     def add(self, ids: Ids, parent: int) -> int:
+        self.starts.append(len(self.ids))
         self.ids += ids
         self.lengths.append(len(ids))
         self.parents.append(parent)
@@ -107,38 +110,32 @@ class Trie:
 
     def segments(self, row: int) -> list[int]:
         """The segments of a row, from its beginning to its end."""
-        chain = [self.ends[row]]
-        while self.parents[chain[0]] >= 0:
-            chain.insert(0, self.parents[chain[0]])
-        return chain
+        return chain_of(self.parents, self.ends[row])
 
     def places(self, row: int) -> list[int]:
         """Where each token of a row lies in `ids`."""
-        return [at for segment in self.segments(row) for at in range(*self._run(segment))]
-
-    def _run(self, segment: int) -> tuple[int, int]:
-        start = sum(self.lengths[:segment])
-        return start, start + self.lengths[segment]
+        runs = ((self.starts[i], self.lengths[i]) for i in self.segments(row))
+        return [at for start, length in runs for at in range(start, start + length)]
 
 
 def share(rows: Sequence[Ids]) -> Trie:
     """The rows as a trie. Each keeps at least one token of its own, and order of rows does not matter to what is shared."""
     trie = Trie()
     order = sorted(range(len(rows)), key=lambda i: tuple(rows[i]))
-    _grow(trie, rows, order, depth=0, scan=0, parent=-1)
+    # (group of rows, from which token on they are to be added, how many tokens are known to be the same, parent); a list of
+    # what is left to do, and no recursion, for rows that continue each other may be thousands of levels deep
+    left: list[tuple[Sequence[int], int, int, int]] = [(order, 0, 0, -1)]
+    while left:
+        group, depth, scan, parent = left.pop()
+        if len(group) == 1:
+            trie.ends[group[0]] = trie.add(rows[group[0]][depth:], parent)
+            continue
+        common = common_tokens(rows[group[0]], rows[group[-1]], scan)
+        if common - depth >= SHORTEST_PREFIX:
+            parent, depth = trie.add(rows[group[0]][depth:common], parent), common
+        branches = [(branch, depth, common + 1, parent) for branch in _branches(rows, group, common)]
+        left += reversed(branches)
     return trie
-
-
-def _grow(trie: Trie, rows: Sequence[Ids], group: Sequence[int], depth: int, scan: int, parent: int) -> None:
-    """Add the rows of `group`, in order, from token `depth` on; their first `scan` tokens are known to be the same."""
-    if len(group) == 1:
-        trie.ends[group[0]] = trie.add(rows[group[0]][depth:], parent)
-        return
-    common = common_tokens([rows[i] for i in group], scan)
-    if common - depth >= SHORTEST_PREFIX:
-        parent, depth = trie.add(rows[group[0]][depth:common], parent), common
-    for branch in _branches(rows, group, common):
-        _grow(trie, rows, branch, depth, common + 1, parent)
 
 
 def _branches(rows: Sequence[Ids], group: Sequence[int], at: int) -> Iterator[list[int]]:
@@ -152,10 +149,12 @@ def _branches(rows: Sequence[Ids], group: Sequence[int], at: int) -> Iterator[li
     yield branch
 
 
-def common_tokens(rows: Sequence[Ids], known: int = 0) -> int:
-    """How many tokens sorted rows begin with, all of them; the shortest keeps one of its own."""
-    first, last = rows[0], rows[-1]  # what these two begin with, all between them begin with
-    limit = min(map(len, rows)) - 1
+def common_tokens(first: Ids, last: Ids, known: int = 0) -> int:
+    """How many tokens the rows from `first` to `last` in order begin with, all of them; each keeps one of its own.
+
+    What these two begin with, all between them begin with, and none of those is shorter than it or as short.
+    """
+    limit = min(len(first), len(last)) - 1
     at = min(known, limit)
     while at < limit and first[at] == last[at]:
         at += 1

@@ -1,6 +1,12 @@
 """Text becomes token ids here alone: templates, rendering with loss masks, the contract that keeps both."""
 
-from pacos.prompts.contract import chat_template_jinja, check_contract, make_contract, renderer_from_contract
+from pacos.prompts.contract import (
+    chat_template_jinja,
+    check_contract,
+    largest_id,
+    make_contract,
+    renderer_from_contract,
+)
 from pacos.prompts.probes import PROBES
 from pacos.prompts.render import Renderer
 from pacos.prompts.stream import StreamDecoder
@@ -19,6 +25,7 @@ __all__ = [
     "chat_template_jinja",
     "check_contract",
     "find_template",
+    "largest_id",
     "lengths_of",
     "make_contract",
     "renderer_from_contract",

@@ -28,6 +28,12 @@ def make_contract(renderer: Renderer) -> dict[str, Any]:
     return {**_head(renderer), "probes": [_probe(renderer, name, example) for name, example in PROBES.items()]}
 
 
+def largest_id(contract: Mapping[str, Any]) -> int:
+    """The largest token id among its probes and stops."""
+    probes = (id for probe in contract["probes"] for id in (*probe["prompt_ids"], *probe["ids"]))
+    return max((*probes, *(stop["id"] for stop in contract["stop"])))
+
+
 def check_contract(contract: Mapping[str, Any], renderer: Renderer) -> None:
     """Raises GateError that names the first token that differs, and why; silent where all is as it was trained."""
     try:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class ModelOptions(Section):
@@ -104,7 +104,7 @@ class TrainOptions(Section):
         True,
         description="with several processes, divide the weights among them (FSDP2); false keeps them whole in each, faster where they fit",
     )
-    seed: int = Field(42, ge=0, description="seed of adapter initialisation, row order and dropout")
+    seed: int = Field(42, ge=0, lt=1 << 32, description="seed of adapter initialisation, row order and dropout")
     eval_every: int = Field(0, ge=0, description="steps between evaluations on the validation rows; 0 takes ten a run")
     eval_rows: int = Field(200, ge=1, description="validation rows used while training, at most")
     patience: int = Field(0, ge=0, description="stop after this many evaluations without a better loss; 0 never")

@@ -14,6 +14,8 @@ from pacos.models.binpack import best_fit, fill
 
 Group = list[int]
 """Indices of rows that are packed together."""
+EPOCHS_LOOKED_AT = 10
+"""Among which the longest batch is sought: each epoch holds every row, so later ones differ in its neighbours alone."""
 
 
 def epoch_order(number: int, seed: int, epoch: int) -> list[int]:
@@ -47,8 +49,10 @@ class Batches:
         return self._groups[place * each : (place + 1) * each]
 
     def longest(self, steps: int) -> list[Group]:
-        """Among the first `steps` batches, the one with the most tokens in its longest row, then in all; longest first."""
-        groups = max((self.of_step(step) for step in range(steps)), key=self._weight)
+        """Among the first `steps` batches, of ten epochs at most, the one with the most tokens in its longest row, then in
+        all; longest first."""
+        looked_at = min(steps, EPOCHS_LOOKED_AT * self.steps_per_epoch)
+        groups = max((self.of_step(step) for step in range(looked_at)), key=self._weight)
         return sorted(groups, key=lambda group: self._weight([group]), reverse=True)
 
     @property

@@ -18,7 +18,7 @@ import numpy as np
 
 from pacos.data import SIDES, Example, LoadedData, Split, ensure_split, load_examples, split_path
 from pacos.errors import DataError
-from pacos.prompts import Renderer, RowTable
+from pacos.prompts import Renderer, RowTable, largest_id, make_contract
 from pacos.recipes import Recipe
 from pacos.training.batches import Batches
 from pacos.training.lengths import check_lengths
@@ -81,6 +81,12 @@ class Prepared:
         options = self.recipe.train
         steps = max(1, round(self.batches.steps_per_epoch * options.epochs))
         return min(steps, options.max_steps) if options.max_steps else steps
+
+    @property
+    def largest_id(self) -> int:
+        """The largest token id among the rows that the model will read, and in the prompt contract."""
+        read = (self.train.rendered.ids, self.watched.ids)
+        return max(largest_id(make_contract(self.renderer)), *(int(ids.max(initial=0)) for ids in read))
 
     @property
     def rows_sha256(self) -> str:

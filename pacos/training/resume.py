@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ from pacos.training.prepare import Prepared
 from pacos.training.record import partial_of
 from pacos.training.trainee import Trainee
 
+try:
+    import fcntl
+except ImportError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
+
 RECIPE = "recipe.yaml"
 SHAPING = ("method", "model", "prompt", "lora", "train")
 """Sections that the weights depend on; of the data it is the rows themselves that are compared."""
@@ -28,6 +34,7 @@ FREE = ("model.device", "train.keep", "train.keep_checkpoints", "train.patience"
 Say = Callable[[str], None]
 
 
+@contextmanager
 def open_folder(
     prepared: Prepared,
     trainee: Trainee,
@@ -35,37 +42,69 @@ def open_folder(
     folder: Path,
     resume: bool,
     say: Say,
-) -> Position:
-    """The work folder, fresh or continued. Nothing that exists is overwritten. Returns where to start.
+) -> Iterator[Position]:
+    """The work folder, fresh or continued, for this run alone. Nothing that exists is overwritten. Gives where to start.
 
     Of several processes the first looks and decides, and all load the checkpoint that it names.
     """
     work, peers = partial_of(folder), trainee.peers
-    begun = peers.from_first(chosen(prepared.recipe, folder, resume, say) if peers.first else "")
-    start = Position()
-    if begun:
-        start = load_checkpoint(work / "checkpoints" / begun, trainee.masters, trainee.optimizer, made_of, peers)
-        say(f"continuing behind step {start.step}")
-    if peers.first:
-        work.mkdir(parents=True, exist_ok=True)
-        draft = work / "recipe.yaml.new"
-        draft.write_text(recipe_to_yaml(prepared.recipe), encoding="utf-8")
-        os.replace(draft, work / RECIPE)
-    peers.meet()
-    if not (work / RECIPE).is_file():
-        raise UsageError(f"{work}: process {peers.rank} does not see it; give --out a folder that all machines share")
-    return start
+    with taken(folder, resume) if peers.first else nullcontext():
+        begun = peers.from_first(chosen(prepared.recipe, work, say) if peers.first else "")
+        start = Position()
+        if begun:
+            start = load_checkpoint(work / "checkpoints" / begun, trainee.masters, trainee.optimizer, made_of, peers)
+            say(f"continuing behind step {start.step}")
+        if peers.first:
+            draft = work / "recipe.yaml.new"
+            draft.write_text(recipe_to_yaml(prepared.recipe), encoding="utf-8")
+            os.replace(draft, work / RECIPE)
+        peers.meet()
+        if not (work / RECIPE).is_file():
+            raise UsageError(
+                f"{work}: process {peers.rank} does not see it; give --out a folder that all machines share"
+            )
+        yield start
 
 
-def chosen(recipe: Recipe, folder: Path, resume: bool, say: Say) -> str:
-    """Name of the checkpoint to continue from; empty for a start. Raises UsageError for a folder that is taken."""
+@contextmanager
+def taken(folder: Path, resume: bool) -> Iterator[None]:
+    """The work folder, made where it is not there, locked inside. Raises UsageError where it is another run's."""
     work = partial_of(folder)
     if folder.exists():
         raise UsageError(f"{folder}: exists; give another place with --out, or remove it first")
-    if not work.exists():
+    work.mkdir(parents=True, exist_ok=True)
+    with locked(work):
+        if any(work.iterdir()) and not resume:
+            raise UsageError(f"{work}: holds an unfinished run; continue it with --resume, or remove it first")
+        yield
+
+
+@contextmanager
+def locked(work: Path) -> Iterator[None]:
+    """The folder itself, until the block or the process ends. Raises UsageError where another process has it."""
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(work, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise UsageError(
+            f"{work}: another process is training this run; wait for its end, or give another place with --out"
+        ) from None
+    except OSError:
+        pass  # some network file systems know no locks
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def chosen(recipe: Recipe, work: Path, say: Say) -> str:
+    """Name of the checkpoint to continue from; empty for a start."""
+    if not any(work.iterdir()):
         return ""
-    if not resume:
-        raise UsageError(f"{work}: holds an unfinished run; continue it with --resume, or remove it first")
     newest, notes = newest_whole(work / "checkpoints")
     for note in notes:
         say(note)

@@ -70,7 +70,8 @@ def run_training(
     recipe, work = prepared.recipe, partial_of(folder)
     torch.manual_seed(recipe.train.seed + (peers.rank << 32))  # each process draws its own dropout
     trainee = set_up(recipe, loaded, peers)
-    trainee.network.refuse_longer(max(len(row.ids) for row in prepared.train.rendered))
+    trainee.network.refuse_longer(int(prepared.train.rendered.lengths.max()))
+    trainee.network.refuse_unknown(prepared.largest_id)
     if text := trainee.network.pace_note(training=True):
         told.say(text)
     for text in trainee.kernels:
@@ -80,28 +81,27 @@ def run_training(
         holding = f"all weights: {why}" if why else f"1/{peers.size} of the weights"
         told.say(f"{peers.size} processes, each with its share of every batch and {holding}")
     made_of = {"rows": prepared.rows_sha256, "base": loaded.identity.weights_sha256}
-    start = open_folder(prepared, trainee, made_of, folder, resume, told.say)
-    config = resolved_tree(recipe)
-    with nothing_kept(work):
-        trackers = open_trackers(
-            recipe.track.to if peers.first else (),
-            project=recipe.track.project,
-            run=recipe.name,
-            folder=work,
-            config=config,
-        )
-    log = Log(work, trackers, earlier_steps(work, start.step) if peers.first else [])
-    with machine_errors(work):
-        position = train_to_end(prepared, trainee, made_of, work, start, log, told)
-        for tracker in trackers:
-            tracker.close()
-        if position.step < prepared.steps and not position.finished:
-            return None
-        record = finish(prepared, trainee, work, position, log, told)
-        if record is not None:
-            os.rename(work, folder)
-            sync(folder.parent)
-        peers.meet()
+    with open_folder(prepared, trainee, made_of, folder, resume, told.say) as start:
+        with nothing_kept(work):
+            trackers = open_trackers(
+                recipe.track.to if peers.first else (),
+                project=recipe.track.project,
+                run=recipe.name,
+                folder=work,
+                config=resolved_tree(recipe),
+            )
+        log = Log(work, trackers, earlier_steps(work, start.step) if peers.first else [])
+        with machine_errors(work):
+            position = train_to_end(prepared, trainee, made_of, work, start, log, told)
+            for tracker in trackers:
+                tracker.close()
+            if position.step < prepared.steps and not position.finished:
+                return None
+            record = finish(prepared, trainee, work, position, log, told)
+            if record is not None:
+                os.rename(work, folder)
+                sync(folder.parent)
+            peers.meet()
     return record or read_record(folder)
 
 

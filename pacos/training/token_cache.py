@@ -14,6 +14,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -98,7 +99,8 @@ def load_table(path: Path, num_rows: int) -> RowTable:
     table = RowTable(*(np.load(body, allow_pickle=False) for _ in fields(RowTable)))
     if len(table) != num_rows:
         raise ValueError(f"it holds {len(table)} rows, not {num_rows}")
-    os.utime(path)
+    with suppress(OSError):  # it is read all the same where the cache may only be read
+        os.utime(path)
     return table
 
 
