@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pacos"
-EVERYWHERE = {"errors", "files", "lazy"}
+EVERYWHERE = {"errors", "files", "lazy", "workspace"}
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
     "lazy": set(),
+    "workspace": set(),
     "recipes": set(),
     "data": set(),
     "prompts": {"data"},

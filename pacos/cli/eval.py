@@ -1,26 +1,50 @@
-"""`pacos eval`: base against tuned on rows that the adapter was not trained on."""
+"""`pacos eval`: base against tuned on rows that the adapter was not trained on.
+
+`pacos eval RUN` is `pacos eval run RUN`; a run that is named like a command is given as runs/list.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
+from pacos.cli.eval_files import check_ledger, refuse_unwritable, write_evaluation
+from pacos.cli.eval_gate import end_by_gates, with_gates
+from pacos.cli.eval_ledger import Workspace, difference, list_entries, print_evaluation, show_entry
 from pacos.cli.session import OpenRun, find_run, load_base, open_run
-from pacos.cli.show import bar, note, out, print_table, say
+from pacos.cli.show import bar, note, out, say
 from pacos.errors import DataError, GateError, UsageError
+from pacos.workspace import find_workspace
 
 if TYPE_CHECKING:
     from pacos.data import Example, Trained
     from pacos.evaluation import Evaluation
 
 
+class RunUnlessNamed(TyperGroup):
+    """A group whose first word may be its command `run`'s first argument."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] not in ("-h", "--help")):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    help="Base against tuned on held-out rows: `pacos eval RUN`. Every evaluation is kept; list, show and diff them.",
+    cls=RunUnlessNamed,
+    rich_markup_mode=None,
+)
+
+
+@app.command("run")
 def evaluate(
     run: Annotated[
         str | None, typer.Argument(help="folder or name of a run; the newest under runs/ where not given")
@@ -33,25 +57,45 @@ def evaluate(
     seed: Annotated[int | None, typer.Option(help="seed of the choice of rows and of the bootstrap", min=0)] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="longest answer, in tokens", min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(help="answers written at once", min=1)] = None,
-    report: Annotated[
-        Path | None, typer.Option("--out", help="folder of report.html and eval.json; RUN/eval where not given")
+    cluster: Annotated[
+        str | None, typer.Option(help="column whose equal values mean related rows; rows of one lineage if not given")
     ] = None,
+    gate: Annotated[
+        Path | None,
+        typer.Option(help="YAML of conditions; ends with 5 where one does not hold, 6 if it cannot be told"),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--out", help="folder of report.html, report.md and eval.json; RUN/eval where not given"),
+    ] = None,
+    workspace: Workspace = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Compare base and tuned on held-out rows: perplexity, ROUGE-L, BLEU, exact match, each with an interval."""
+    from pacos.evaluation.gates import load_gates
+
+    conditions = load_gates(gate) if gate else ()
     name = chosen(run, adapter_path)
     target = report or find_run(name) / "eval"
     refuse_unwritable(target)
+    check_ledger(find_workspace(workspace))
     opened = open_run(name)
     given = {"limit": limit, "seed": seed, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
     options = Options(**{**opened.record.recipe["eval"], **{k: v for k, v in given.items() if v is not None}})
-    evaluation = evaluate_run(opened, options, data)
-    folder = write_evaluation(evaluation, target)
+    evaluation = evaluate_run(opened, options, data, cluster)
+    evaluation = with_gates(evaluation, conditions, options.seed)
+    folder = write_evaluation(evaluation, target, find_workspace(workspace))
     if as_json:
         print(json.dumps(evaluation.to_json()))
-        return
-    print_evaluation(evaluation)
-    out().print(f"written to {folder}/report.html and eval.json", markup=False)
+    else:
+        print_evaluation(evaluation)
+        out().print(f"written to {folder}/report.html, report.md and eval.json", markup=False)
+    end_by_gates(evaluation)
+
+
+app.command("list")(list_entries)
+app.command("show")(show_entry)
+app.command("diff")(difference)
 
 
 @dataclass(frozen=True)
@@ -72,7 +116,7 @@ def chosen(run: str | None, adapter_path: str | None) -> str | None:
     return run if run is not None else adapter_path
 
 
-def evaluate_run(opened: OpenRun, options: Options, data: str | None = None) -> Evaluation:
+def evaluate_run(opened: OpenRun, options: Options, data: str | None = None, cluster: str | None = None) -> Evaluation:
     """The comparison on the run's test rows, or on `data`. Raises DataError for rows that were trained on."""
     import numpy as np
 
@@ -81,17 +125,19 @@ def evaluate_run(opened: OpenRun, options: Options, data: str | None = None) -> 
 
     examples = sample(held_out(opened, data), options.limit, options.seed)
     say(f"evaluating base and tuned on {len(examples)} rows")
+    sampling = Sampling(max_new_tokens=options.max_new_tokens)
     with bar("evaluating") as shown:
         return compare_models(
             Side(opened, tuned=False, slots=options.batch_size),
             Side(opened, tuned=True, slots=options.batch_size),
             examples,
             opened.renderer,
-            sampling=Sampling(max_new_tokens=options.max_new_tokens),
+            sampling=sampling,
             rng=np.random.default_rng(options.seed),
             resamples=options.resamples,
             max_length=opened.network.max_length,
-            record=about(opened, data),
+            cluster_by=cluster,
+            record={**about(opened, data), "sampling": asdict(sampling), "seed": options.seed},
             on_progress=lambda stage, done, total: shown.update(done, total, label=stage),
         )
 
@@ -169,62 +215,25 @@ def sample(examples: list[Example], limit: int, seed: int) -> list[Example]:
 
 
 def about(opened: OpenRun, data: str | None) -> dict[str, Any]:
-    """What the report says of the run."""
+    """What the report and the ledger say of the run."""
     from datetime import UTC, datetime
 
-    record = opened.record
+    from pacos.cli.eval_files import adapter_sha256, contract_sha256, data_sha256
+
+    record, folder = opened.record, opened.folder
+    assert folder is not None
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": opened.name,
         "base": record.base.model_dump(),
+        "adapter": str(folder),
+        "adapter_sha256": adapter_sha256(folder),
         "recipe": record.recipe,
         "data": data or "the run's test rows",
+        "dataset_sha256": data_sha256(data or folder / "test.jsonl"),
         "split_sha256": record.data.split_sha256,
         "template": record.contract.get("template"),
+        "contract_sha256": contract_sha256(record.contract),
         "hardware": record.hardware,
         "libraries": record.libraries,
     }
-
-
-def write_evaluation(evaluation: Evaluation, folder: Path) -> Path:
-    """eval.json and report.html. An earlier evaluation of the folder is kept under earlier/N."""
-    from pacos.evaluation import write_report
-
-    if (folder / "eval.json").exists():
-        set_aside(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "eval.json").write_text(json.dumps(evaluation.to_json(), indent=1) + "\n", encoding="utf-8")
-    write_report(evaluation, folder / "report.html")
-    return folder
-
-
-def refuse_unwritable(folder: Path) -> None:
-    """Raises UsageError where the result could not be written, before anything is computed."""
-    there = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
-    if not there.is_dir():
-        raise UsageError(f"--out {folder}: {there} is a file; give a folder")
-    if not os.access(there, os.W_OK):
-        raise UsageError(f"{folder}: {there} cannot be written to; give another folder with --out")
-
-
-def set_aside(folder: Path) -> None:
-    """Move the last evaluation's files to earlier/N."""
-    earlier = folder / "earlier"
-    earlier.mkdir(exist_ok=True)
-    place = earlier / str(1 + max((int(p.name) for p in earlier.iterdir() if p.name.isdecimal()), default=0))
-    place.mkdir()
-    for name in ("eval.json", "report.html"):
-        if (folder / name).exists():
-            (folder / name).rename(place / name)
-
-
-def print_evaluation(evaluation: Evaluation) -> None:
-    from pacos.evaluation import GROUP_HEADER, HEADER, method_note, render_groups, render_table
-
-    console = out()
-    console.print(evaluation.headline, markup=False)
-    print_table(console, HEADER, render_table(evaluation))
-    groups = render_groups(evaluation)
-    if groups:
-        print_table(console, GROUP_HEADER, groups)
-    console.print(method_note(evaluation), style="dim", markup=False)

@@ -31,7 +31,7 @@ app.add_typer(curate.app, name="curate")
 app.command("explore")(explore.explore)
 app.command("train")(train.train)
 app.command("plan")(plan.plan)
-app.command("eval")(eval.evaluate)
+app.add_typer(eval.app, name="eval")
 app.command("chat")(chat.chat)
 app.add_typer(models.app, name="models")
 

@@ -102,6 +102,8 @@ class Evaluation:
     num_clusters: int = 0
     """Groups of related rows, where there are fewer of them than rows; else 0."""
     record: Mapping[str, Any] = field(default_factory=dict)
+    gates: tuple[Any, ...] = ()
+    """`gates.Gated`: conditions, judged."""
 
     def metric(self, name: str) -> MetricResult:
         """By name: exact_match, perplexity, rouge_l, bleu, response_tokens, empty_share, ..."""
@@ -141,6 +143,7 @@ class Evaluation:
             "bleu_signature": self.bleu_signature,
             "metrics": [_plain(metric) for metric in self.metrics],
             "groups": [_plain(group) for group in self.groups],
+            "gates": [gated.to_json() for gated in self.gates],
             "rows": [_plain(row) for row in self.rows],
             "record": dict(self.record),
         }

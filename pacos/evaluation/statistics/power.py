@@ -64,9 +64,8 @@ def simulated_power(
     shown = 0
     for _ in range(simulations):
         drawn = moved[rng.integers(0, len(moved), num_prompts)]
-        ones = np.ones(num_prompts)
-        tables = (np.column_stack([column, ones]) for column in (np.zeros(num_prompts), drawn))
-        low, high = compare(*tables, _mean, rng=rng, resamples=resamples, level=level).interval
+        base, tuned = (np.column_stack([column, np.ones(num_prompts)]) for column in (np.zeros(num_prompts), drawn))
+        low, high = compare(base, tuned, _mean, rng=rng, resamples=resamples, level=level).interval
         shown += not low <= 0 <= high
     return shown / simulations
 
