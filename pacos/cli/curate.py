@@ -17,6 +17,7 @@ from pacos.errors import UsageError
 
 if TYPE_CHECKING:
     from pacos.data.curation import Curation
+    from pacos.data.curation.embedding import Embed
 
 EVERY = 5000
 SHOWN = 3
@@ -66,6 +67,9 @@ def check(
         int | None, typer.Option("--ngram", help="words of a leaking passage; 8 to 13 as GPT-3 where not given", min=3)
     ] = None,
     gold: Annotated[str, typer.Option("--gold", help="the same data cleaned by people: precision and recall")] = "",
+    embed: Annotated[
+        str, typer.Option("--embed", help="an embedding model, folder or hub id: the report gets a map")
+    ] = "",
     report: Annotated[Path | None, typer.Option("--report", help="write the report as HTML")] = None,
     findings: Annotated[Path | None, typer.Option("--findings", help="write every finding as JSONL")] = None,
     as_json: AsJson = False,
@@ -79,9 +83,11 @@ def check(
 
     if fix != (output is not None):
         raise UsageError("--fix and --out FILE go together: the mended rows are written to a file of their own")
+    if embed and not report:
+        raise UsageError("--embed has no effect without --report FILE: the map is part of the page")
     if drop and not fix:
         raise UsageError("--drop has no effect without --fix")
-    refuse_existing([path for path in (report, findings) if path], overwrite)
+    refuse_existing([path for path in (report, findings) if path], overwrite, data)
     dropped = choose_rules(names(drop)) if drop else ()
     options = Options(
         tuple(dict.fromkeys([*choose_rules(names(only), names(without)), *dropped])),
@@ -95,8 +101,9 @@ def check(
         dropped,
         overwrite,
         workers,
+        embed,
     )
-    curation = curate_data(data, options, on_progress=Progress())
+    curation = curate_data(data, options, embed=embedder(embed), on_progress=Progress())
     write_beside(curation, report, findings)
     if as_json:
         print(json.dumps(curation.to_json()))
@@ -178,6 +185,15 @@ class Progress:
         if rows - self.told >= EVERY:
             self.told = rows
             say(f"{rows:,} rows")
+
+
+def embedder(name: str) -> Embed | None:
+    """The model for the map, loaded before the data is read: what is wrong with it is said at once."""
+    if not name:
+        return None
+    from pacos.models.embed import load_embedder
+
+    return load_embedder(name)
 
 
 def names(listed: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The report's drawings, as inline SVG: bars of findings, the sunburst of verbs and nouns, histograms.
+"""The report's drawings, as inline SVG: bars of findings, the sunburst of verbs and nouns, histograms, a map.
 
 Colours come from the page's style sheet by class; the sunburst's are spread over the colour circle.
 """
@@ -6,23 +6,22 @@ Colours come from the page's style sheet by class; the sunburst's are spread ove
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 
-ROW, HALF, INNER, MIDDLE, OUTER = 22, 300, 70, 180, 296
-SHORTEST_ARC, BINS, TALL = 0.02, 20, 120
+HALF, INNER, MIDDLE, OUTER = 300, 70, 180, 296
+SHORTEST_ARC, BINS, TALL, GROUPS_SHOWN = 0.02, 20, 120, 10
 
 
 def bars(counts: Sequence[tuple[str, int, str]]) -> str:
     """(name, count, class) as horizontal bars, on a scale of square roots so that small ones show."""
     most = math.sqrt(max((count for _, count, _ in counts), default=1))
     rows = "".join(
-        f'<text x="0" y="{n * ROW + 15}">{escape(name)}</text>'
-        f'<rect class="{kind}" x="24%" y="{n * ROW + 4}" width="{62 * math.sqrt(count) / most:.2f}%" height="14" rx="2"/>'
-        f'<text x="{25 + 62 * math.sqrt(count) / most:.2f}%" y="{n * ROW + 15}">{count:,}</text>'
-        for n, (name, count, kind) in enumerate(counts)
+        f'<span>{escape(name)}</span><span><b class="{kind}" style="width:{80 * math.sqrt(count) / most:.1f}%"></b>{count:,}</span>'
+        for name, count, kind in counts
     )
-    return f'<svg class="bars" height="{len(counts) * ROW + 4}" role="img" aria-label="Findings by rule">{rows}</svg>'
+    return f'<div class="bars">{rows}</div>'
 
 
 def sunburst(tree: Sequence[tuple[str, int, Sequence[tuple[str, int]]]]) -> str:
@@ -98,3 +97,23 @@ def _columns(counts: Sequence[int], labels: Sequence[str], what: str) -> str:
         for k, count in enumerate(counts)
     )
     return f'<svg class="columns" height="{TALL + 22}" role="img" aria-label="Histogram of {what}">{drawn}</svg>'
+
+
+def scatter(points: Sequence[tuple[float, float]], labels: Sequence[str], groups: Sequence[str]) -> str:
+    """Points within -1 to 1, each with its label; those of the GROUPS_SHOWN commonest groups coloured, with a legend."""
+    common = [name for name, _ in Counter(filter(None, groups)).most_common(GROUPS_SHOWN)]
+    hues = {name: 360 * n // max(1, len(common)) for n, name in enumerate(common)}
+    drawn = "".join(
+        f'<circle cx="{x * HALF:.1f}" cy="{-y * HALF:.1f}" r="3"{_fill(hues.get(group))}><title>{escape(label)}</title></circle>'
+        for (x, y), label, group in zip(points, labels, groups, strict=True)
+    )
+    legend = "".join(
+        f'<li><span style="background:hsl({hues[name]} 60% 55%)"></span>{escape(name)}</li>' for name in common
+    )
+    size = f"{-HALF - 4} {-HALF - 4} {2 * HALF + 8} {2 * HALF + 8}"
+    plot = f'<svg class="scatter" viewBox="{size}" role="img" aria-label="Map of the instructions">{drawn}</svg>'
+    return f'{plot}<ul class="legend">{legend}</ul>'
+
+
+def _fill(hue: int | None) -> str:
+    return "" if hue is None else f' fill="hsl({hue} 60% 55%)"'

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from pacos.data.curation.diversity import Diversity, Sample, diversity
+from pacos.data.curation.embedding import Embed, EmbeddingMap, embedding_map
 from pacos.data.curation.findings import SHOWN
 from pacos.data.curation.gold import Agreement, Share, agreement, instruction_hash
-from pacos.data.curation.mend import Mended, refuse_existing, write_mended
+from pacos.data.curation.mend import Mended, changes_of, check_rows_file, refuse_existing, write_mended
 from pacos.data.curation.rules import RULES
 from pacos.data.curation.sets import Cluster, Reference, find_duplicates, find_leaks, find_unusual
 from pacos.data.curation.stream import Row, read_examples, read_rows
 from pacos.data.curation.survey import Survey, take_survey
 from pacos.data.custody import load_split
+from pacos.data.load import find_files
 from pacos.data.split import Split, prompt_text
 from pacos.errors import DataError
 
@@ -27,7 +29,8 @@ from pacos.errors import DataError
 class Options:
     """`against`: evaluation sets; `split`: a split.json whose test rows are among the data; `ngram`: words of a passage, None
     as GPT-3; `gold`: a version cleaned by hand; `output`: where the mended rows go, None: nothing is written; `drop`: rules
-    whose rows are dropped besides those with a safe fix; `rouge`: near by ROUGE-L too."""
+    whose rows are dropped besides those with a safe fix; `rouge`: near by ROUGE-L too; `embedder`: name of what
+    `embed` is, for the map."""
 
     rules: tuple[str, ...] = tuple(RULES)
     threshold: float = 0.7
@@ -40,6 +43,7 @@ class Options:
     drop: tuple[str, ...] = ()
     overwrite: bool = False
     workers: int | None = None
+    embedder: str = ""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ class Curation:
     ngram: int
     mended: Mended | None
     agreement: Agreement | None
+    map: EmbeddingMap | None = None
 
     def to_json(self) -> dict[str, Any]:
         findings = self.survey.findings
@@ -66,15 +71,27 @@ class Curation:
             "clusters": [{"kind": c.kind, "kept": c.kept, "others": list(c.others)} for c in self.clusters],
             "leaks_against": {"rows": self.reference_rows, "ngram": self.ngram} if self.reference_rows else None,
             "diversity": self.diversity.to_json(),
+            "map": {"model": self.map.model, "rows": len(self.map.texts), "shown": self.map.shown}
+            if self.map
+            else None,
             "mended": _mended_json(self.mended) if self.mended else None,
             "agreement": _agreement_json(self.agreement) if self.agreement else None,
         }
 
 
-def curate(names: Sequence[str], options: Options, *, on_progress: Callable[[int], None] | None = None) -> Curation:
-    """Look at everything; write where `options.output` says so. Raises UsageError, DataError."""
+def curate(
+    names: Sequence[str],
+    options: Options,
+    *,
+    embed: Embed | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Curation:
+    """Look at everything; write where `options.output` says so. `embed`: see `embedding`. Raises UsageError, DataError."""
     if options.output:
-        refuse_existing([options.output], options.overwrite)
+        check_rows_file(options.output, names, options.overwrite)
+        refuse_existing([changes_of(options.output)], options.overwrite, names)
+    for name in filter(None, (options.gold, *options.against)):
+        find_files(name)
     split = load_split(options.split) if options.split else None
     reference = _reference(names, options, split)
     sample, instructions, prompts = Sample(), list[int](), list[str]()
@@ -97,23 +114,24 @@ def curate(names: Sequence[str], options: Options, *, on_progress: Callable[[int
     if options.output:
         mended = write_mended(
             read_rows(names),
-            survey.findings,
+            survey,
             options.rules,
             options.output,
             drop=options.drop,
-            overwrite=options.overwrite,
         )
     agreed = agreement(survey, instructions, options.gold, mended) if options.gold else None
+    instructed = sample.texts()
     return Curation(
         tuple(names),
         survey,
         clusters,
-        diversity(survey, sample.texts()),
+        diversity(survey, instructed),
         options.rules,
         len(reference.places) if reference else 0,
         reference.size if reference else 0,
         mended,
         agreed,
+        embedding_map(instructed, options.embedder, embed) if embed else None,
     )
 
 

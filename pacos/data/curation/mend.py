@@ -3,8 +3,8 @@
     OUTPUT                  the rows that are kept, mended where a rule has a safe fix
     OUTPUT.changes.jsonl    each row that was dropped or changed, whole, before and after, with the rules and their reasons
 
-Fixes are applied in the order of the rules, again until none has anything left to do. A row that a fix has made equal to
-one already written is dropped too.
+Fixes are applied in the order of the rules, again until none has anything left to do. A row that a fix has made a duplicate
+of another that is kept is dropped too, so that the output, looked at again, has none.
 """
 
 from __future__ import annotations
@@ -18,18 +18,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
+
 from pacos.data.curation.findings import Findings
 from pacos.data.curation.rule import Rule
 from pacos.data.curation.rules import RULES
 from pacos.data.curation.stream import CONVERSATIONS, Row
+from pacos.data.curation.survey import Survey, hashes
 from pacos.data.fields import text_problem
+from pacos.data.near import exact_key
 from pacos.data.records import Example
+from pacos.data.split import prompt_text
 from pacos.data.writers import alpaca_row, messages_row
 from pacos.errors import DataError, ResourceError, UsageError
 from pacos.files import sync
 
 ROUNDS = 5
 CHANGES = ".changes.jsonl"
+SUFFIXES = (".json", ".jsonl")
 
 
 @dataclass
@@ -49,33 +55,26 @@ class Mended:
 
 def write_mended(
     rows: Iterable[Row],
-    findings: Findings,
+    survey: Survey,
     rules: Sequence[str],
     output: Path,
     *,
     drop: Sequence[str] = (),
-    overwrite: bool = False,
 ) -> Mended:
-    """Write OUTPUT and its changes. `drop` names rules whose rows are dropped as well.
-
-    Raises UsageError where a file is there already, unless `overwrite`; DataError where the data is no longer what was
-    looked at.
-    """
-    changes = output.with_name(output.name + CHANGES)
-    refuse_existing([output, changes], overwrite)
+    """Write OUTPUT and its changes. `drop` names rules whose rows are dropped as well. Raises DataError where no row is left."""
+    findings, changes = survey.findings, changes_of(output)
     reasons = _reasons(findings, {*_dropping(rules), *drop})
     touched = findings.numbers(tuple(rules))
     table = [RULES[name] for name in rules if RULES[name].mend and RULES[name].look]
-    done, written = Mended(str(output), str(changes)), set[str]()
+    done, twins = Mended(str(output), str(changes)), Twins(survey, touched) if "duplicate" in rules else None
     with whole_file(output) as kept, whole_file(changes) as gone:
         sink = RowSink(kept, output.suffix)
         for row in rows:
             done.read += 1
             after, why = _mended(row, table if row.number in touched else [], reasons.get(row.number, []))
-            if after is not None and why and after.id in written:
-                after, why = None, [*why, ("duplicate", "mended, it is the same as a row before it")]
+            if twins and after is not None and row.number in touched and twins.has(after) and why:
+                after, why = None, [*why, ("duplicate", "mended, it is the same as another row that is kept")]
             if after is not None:
-                written.add(after.id)
                 sink.write(row_of(after, row.layout))
             if why:
                 _record(done, gone, row, after, why)
@@ -84,6 +83,23 @@ def write_mended(
         if done.read == 0 or not sink.count:
             raise DataError(f"{output}: no row would be left; nothing was written")
     return done
+
+
+class Twins:
+    """Rows that are kept, by what makes a duplicate: those that no finding touches, and those that were asked about."""
+
+    def __init__(self, survey: Survey, touched: set[int]):
+        untouched = ~np.isin(np.asarray(survey.numbers), np.fromiter(touched, dtype=np.int64, count=len(touched)))
+        self._untouched = np.sort(survey.rows[untouched])
+        self._made: set[int] = set()
+
+    def has(self, example: Example) -> bool:
+        """Whether a kept row is the same but for case, spaces and punctuation. From now on this one is."""
+        key = int(hashes([f"{exact_key(prompt_text(example))}\n\n{exact_key(example.output)}"])[0])
+        at = int(np.searchsorted(self._untouched, np.uint64(key)))
+        there = key in self._made or (at < len(self._untouched) and int(self._untouched[at]) == key)
+        self._made.add(key)
+        return there
 
 
 def _dropping(rules: Iterable[str]) -> list[str]:
@@ -156,8 +172,6 @@ class RowSink:
     """Rows into a file, JSON array or JSONL by its suffix, one at a time."""
 
     def __init__(self, file: TextIO, suffix: str):
-        if suffix not in (".json", ".jsonl"):
-            raise UsageError(f"'{suffix}' is no format for rows; name the output .json or .jsonl")
         self.file, self.array, self.count = file, suffix == ".json", 0
 
     def write(self, row: Mapping[str, Any]) -> None:
@@ -176,10 +190,26 @@ def dumps(row: Mapping[str, Any]) -> str:
     return json.dumps(row, default=str) if text_problem(text) else text
 
 
-def refuse_existing(paths: Iterable[Path], overwrite: bool) -> None:
-    there = [str(path) for path in paths if path.exists()]
+def changes_of(output: Path) -> Path:
+    """The file beside OUTPUT that holds what was taken away."""
+    return output.with_name(output.name + CHANGES)
+
+
+def check_rows_file(output: Path, names: Sequence[str], overwrite: bool) -> None:
+    """Raises UsageError where rows cannot be written to `output`: not its format, there already, or the data itself."""
+    if output.suffix not in SUFFIXES:
+        raise UsageError(f"{output}: '{output.suffix}' is no format for rows; name it .json or .jsonl")
+    refuse_existing([output], overwrite, names)
+
+
+def refuse_existing(paths: Iterable[Path], overwrite: bool, names: Sequence[str] = ()) -> None:
+    """Raises UsageError for files that are there, unless `overwrite`; and always for those of the data, `names`."""
+    there = [path for path in paths if path.exists()]
+    for path in there:
+        if any(path.resolve() == own or own in path.resolve().parents for own in (Path(n).resolve() for n in names)):
+            raise UsageError(f"{path}: is the data itself; give another file to write")
     if there and not overwrite:
-        raise UsageError(f"{', '.join(there)}: there already; give another --out, or --overwrite")
+        raise UsageError(f"{', '.join(map(str, there))}: there already; give another file to write, or --overwrite")
 
 
 @contextmanager

@@ -10,12 +10,13 @@ from string import Template
 from pacos.data.curation import charts
 from pacos.data.curation.curate import Curation
 from pacos.data.curation.diversity import QUANTILES
+from pacos.data.curation.embedding import EmbeddingMap
 from pacos.data.curation.gold import Agreement, Share
 from pacos.data.curation.rule import Finding
 from pacos.data.curation.rules import RULES
 from pacos.data.curation.survey import LENGTHS
 
-CLUSTERS_SHOWN = 50
+CLUSTERS_SHOWN, LABEL = 50, 120
 
 
 def summary_lines(curation: Curation) -> list[str]:
@@ -103,6 +104,7 @@ def html_report(curation: Curation) -> str:
         clusters=_clusters(curation),
         sunburst=charts.sunburst([(verb, count, nouns) for verb, count, nouns in varied.tree]),
         lengths="".join(f"<h3>{name}</h3>{charts.doubling(varied.histograms[name])}" for name in LENGTHS),
+        map=_map(curation.map),
         nearest=charts.shares(varied.nearest),
         among=f"{len(varied.nearest):,} of the instructions, each against {varied.among:,}",
         agreement=_agreement(curation.agreement),
@@ -148,5 +150,17 @@ def _agreement(agreed: Agreement | None) -> str:
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     said = "".join(f"<p>{escape(line)}</p>" for line in notes)
     return (
-        f"<section><h2>Against the version that people cleaned</h2><table><tr>{head}</tr>{body}</table>{said}</section>"
+        f"<section><h2>Against the version that people cleaned</h2><div class="wide"><table><tr>{head}</tr>{body}</table></div>{said}</section>"
     )
+
+
+def _map(found: EmbeddingMap | None) -> str:
+    if found is None:
+        return ""
+    labels = [text if len(text) <= LABEL else f"{text[: LABEL - 1]}…" for text in found.texts]
+    plot = charts.scatter([(float(x), float(y)) for x, y in found.points], labels, found.verbs)
+    hint = (
+        f"{len(found.texts):,} of the instructions as {found.model} sees them: like ones lie close together. Two directions,"
+        f" which hold {found.shown:.0%} of the variation; colours are verbs. Hover for the text."
+    )
+    return f'<section><h2>Map of the instructions</h2><p class="hint">{escape(hint)}</p>{plot}</section>'

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pacos.data.curation.mend import RowSink, dumps, refuse_existing, row_of, whole_file
+from pacos.data.curation.mend import RowSink, check_rows_file, dumps, refuse_existing, row_of, whole_file
 from pacos.data.curation.stream import Row, read_rows
 from pacos.data.curation.verbs import verb_and_noun
 from pacos.data.records import Example
@@ -53,7 +53,7 @@ def sound_rows(names: Iterable[str]) -> Iterator[Row]:
 
 def merge(names: Sequence[str], output: Path, *, overwrite: bool = False) -> tuple[int, int]:
     """(rows written, rows left out because their content was there). The layout is that of the first set."""
-    refuse_existing([output], overwrite)
+    check_rows_file(output, names, overwrite)
     known: set[str] = set()
     left_out, layout = 0, ""
     with whole_file(output) as file:
@@ -83,7 +83,7 @@ def sample(
     names: Sequence[str], output: Path, count: int, *, by: str = "", seed: int = 0, overwrite: bool = False
 ) -> dict[str, int]:
     """{stratum: rows written}. Raises UsageError where no row has the column `by`."""
-    refuse_existing([output], overwrite)
+    check_rows_file(output, names, overwrite)
     places: dict[str, list[tuple[bytes, int]]] = defaultdict(list)
     columns: dict[str, None] = {}
     for row in sound_rows(names):
@@ -118,7 +118,7 @@ def divide(sizes: Mapping[str, int], count: int) -> dict[str, int]:
 
 def convert(names: Sequence[str], output: Path, layout: str = "", *, overwrite: bool = False) -> int:
     """Rows written, in the layout given or their own. Raises UsageError and DataError where a row would not come back."""
-    refuse_existing([output], overwrite)
+    refuse_existing([output], overwrite, names)
     suffix = output.suffix.lower()
     if layout and layout not in LAYOUTS:
         raise UsageError(f"no layout '{layout}'{did_you_mean(layout, LAYOUTS)}; accepted: {', '.join(LAYOUTS)}")

@@ -2,7 +2,7 @@
 
 The plot of the Self-Instruct and Alpaca reports, there made with a parser of 100 MB. Here: the first word that is a known
 verb in its base form, where a request would put it; then the head of the noun phrase behind it, which is its last word
-before a preposition, a conjunction, a relative word or a mark. docs/curate.md says how often that agrees with people.
+before a preposition, a conjunction, a relative word or a mark.
 """
 
 from __future__ import annotations
