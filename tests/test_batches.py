@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -142,9 +143,12 @@ def test_the_longest_batch_of_very_many_steps_is_found_among_ten_epochs() -> Non
 
 def test_seeds_and_figures_that_cannot_be_used_are_refused_together() -> None:
     with pytest.raises(UsageError) as caught:
-        recipe_from_tree({"train": {"seed": 2**63, "epochs": float("inf"), "batch_size": 0}}, "a.yaml")
+        recipe_from_tree(
+            {"train": {"seed": 2**63, "epochs": 1e308, "learning_rate": math.inf, "batch_size": 0}}, "a.yaml"
+        )
     assert str(caught.value).splitlines() == [
-        "a.yaml: train.epochs: inf is not accepted: input should be a finite number",
+        "a.yaml: train.epochs: 1e+308 is not accepted: input should be less than or equal to 1000000000",
+        "a.yaml: train.learning_rate: inf is not accepted: input should be a finite number",
         "a.yaml: train.batch_size: 0 is not accepted: input should be greater than or equal to 1",
         "a.yaml: train.seed: 9223372036854775808 is not accepted: input should be less than 4294967296",
     ]

@@ -67,7 +67,7 @@ class LoraOptions(Section):
 
 
 class TrainOptions(Section):
-    epochs: float = Field(1.0, gt=0, description="passes over the training rows")
+    epochs: float = Field(1.0, gt=0, le=1e9, description="passes over the training rows")
     max_steps: int | None = Field(None, ge=1, description="stop after this many optimizer steps")
     learning_rate: float = Field(2e-4, gt=0, description="peak learning rate")
     batch_size: int = Field(16, ge=1, description="rows per optimizer step")

@@ -55,9 +55,7 @@ def open_folder(
             start = load_checkpoint(work / "checkpoints" / begun, trainee.masters, trainee.optimizer, made_of, peers)
             say(f"continuing behind step {start.step}")
         if peers.first:
-            draft = work / "recipe.yaml.new"
-            draft.write_text(recipe_to_yaml(prepared.recipe), encoding="utf-8")
-            os.replace(draft, work / RECIPE)
+            replace_text(work / RECIPE, recipe_to_yaml(prepared.recipe))
         peers.meet()
         if not (work / RECIPE).is_file():
             raise UsageError(
@@ -151,5 +149,12 @@ def earlier_steps(work: Path, step: int) -> list[dict[str, Any]]:
         except ValueError:
             break  # the last line of a killed run
     rows = [row for row in rows if row["step"] <= step]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    replace_text(path, "".join(json.dumps(row) + "\n" for row in rows))
     return rows
+
+
+def replace_text(path: Path, text: str) -> None:
+    """The file with this text, whole or as it was."""
+    draft = path.with_name(path.name + ".new")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)

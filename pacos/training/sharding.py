@@ -26,6 +26,7 @@ from pacos.models.packs import Pack
 from pacos.training.optimizer import is_sharded
 
 Loss = Callable[[Network, Pack], Tensor]
+"""The summed loss of a pack's targets."""
 
 
 def shard(network: Network, adapter: Adapter | None, compute_dtype: torch.dtype) -> None:

@@ -27,8 +27,7 @@ from pacos.training.batches import Batches, Group
 from pacos.training.checkpoint import Position, rng_state, set_rng_state
 from pacos.training.distributed import ALONE, Peers
 from pacos.training.optimizer import Masters, set_learning_rate
-
-Loss = Callable[[Network, Pack], Tensor]
+from pacos.training.sharding import Loss
 
 ADVICE = "  Try a lower train.learning_rate, a longer train.warmup_share, or look at the rows with --show-rows"
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from pacos.errors import UsageError
 from pacos.models import Adapter, LoadedModel, LoraSpec, Network, attach
 from pacos.models.kernels.cuda_layers import use_cuda_kernels
-from pacos.models.packs import Pack
 from pacos.recipes import Recipe
 from pacos.training.distributed import ALONE, Peers
 from pacos.training.optimizer import Masters, make_optimizer
-
-Loss = Callable[[Network, Pack], Tensor]
+from pacos.training.sharding import Loss, around, is_divided, shard
 
 
 @dataclass
@@ -34,8 +31,6 @@ class Trainee:
 
     def around(self, loss: Loss) -> Loss:
         """`loss` as this model computes it: with its divided weights gathered, where they are divided."""
-        from pacos.training.sharding import around, is_divided
-
         return around(self.network, loss) if is_divided(self.network.model) else loss
 
 
@@ -62,8 +57,6 @@ def set_up(recipe: Recipe, loaded: LoadedModel, peers: Peers = ALONE) -> Trainee
         loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     kernels = use_cuda_kernels(loaded.device, options.compile)
     if peers.size > 1 and not why_whole(recipe, network):
-        from pacos.training.sharding import shard
-
         shard(network, adapter, loaded.compute_dtype)
     masters = Masters(loaded.model.named_parameters() if adapter is None else adapter.named_parameters())
     optimizer = make_optimizer(
