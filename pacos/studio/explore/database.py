@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -101,8 +102,17 @@ def read_about(path: Path) -> dict[str, Any]:
 
 
 def _forget_oldest(cache: Path) -> None:
-    for path in sorted(cache.glob("*.db"), key=lambda p: p.stat().st_mtime)[:-KEPT]:
-        path.unlink(missing_ok=True)
+    """Another pacos may do the same at the same time."""
+    used = []
+    for path in (*cache.glob("*.db"), *cache.glob(".*.part")):
+        with suppress(OSError):
+            used.append((path.stat().st_mtime, path))
+    kept = [path for _, path in sorted(used, reverse=True) if path.suffix == ".db"][:KEPT]
+    for changed, path in used:
+        # What a killed pacos left half written goes after a day.
+        if path not in kept and (path.suffix == ".db" or changed < time.time() - 86_400):
+            with suppress(OSError):
+                path.unlink()
 
 
 def _build(sources: Sources, key: str, path: Path, meanwhile: Callable[[], object]) -> Built:
@@ -129,7 +139,10 @@ def _build(sources: Sources, key: str, path: Path, meanwhile: Callable[[], objec
         sync(temporary)
         os.replace(temporary, path)
     except (OSError, sqlite3.OperationalError) as error:
-        raise ResourceError(f"{path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ResourceError(
+            f"{path}: cannot be written: {reason}; free some space, or name another place: --keep FILE, or PACOS_CACHE"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
     return Built(path, about, reused=False)

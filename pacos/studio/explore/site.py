@@ -35,6 +35,8 @@ from pacos.studio.explore.queries import BY_RULE, BY_SPLIT, QUERIES, Query
 NAME = "data"
 SHOWN = 10
 """Values of a facet on the start page."""
+MOST_BYTES = 64 * 2**20
+"""A value that SQL may make, beside what the file itself holds; more would fill the memory."""
 HERE = Path(__file__).parent
 LOCAL = ("localhost", "127.0.0.1", "::1")
 SETTINGS = {
@@ -116,6 +118,7 @@ class ReadOnly(Database):
         uri = f"file:{quote(str(self.path))}?immutable=1"
         connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
         connection.execute("pragma query_only=1")
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MOST_BYTES + Path(self.path).stat().st_size)
         connection.create_function("shuffle", 2, shuffle, deterministic=True)
         connection.create_function("any_word", 2, any_word, deterministic=True)
         connection.create_function("rouge_l", 2, lambda a, b: rouge_l(str(a or ""), str(b or "")), deterministic=True)
@@ -148,7 +151,7 @@ def _datasette(path: Path, about: dict[str, Any], base_url: str) -> Datasette:
     site.add_database(ReadOnly(site, str(path), is_mutable=False), name=NAME)
     assert site.jinja_env.loader is not None
     site.jinja_env.loader = NonceLoader(site.jinja_env.loader)
-    site.jinja_env.globals["nonce"] = _NONCE.get
+    site.jinja_env.globals.update(nonce=_NONCE.get, dataset=about["name"], number_of_rows=about["rows"])
     return site
 
 
@@ -175,7 +178,6 @@ def _metadata(about: dict[str, Any]) -> dict[str, Any]:
     tables = {"rows": rows, "about": {"hidden": True}, "findings": {"facets": ["rule"]}}
     return {
         "title": f"{about['name']} - pacos explore",
-        "extra_css_urls": ["/assets/explore.css"],
         "databases": {NAME: {"title": about["name"], "tables": tables, "queries": queries}},
     }
 
