@@ -150,7 +150,8 @@ def _agreement(agreed: Agreement | None) -> str:
     body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
     said = "".join(f"<p>{escape(line)}</p>" for line in notes)
     return (
-        f"<section><h2>Against the version that people cleaned</h2><div class="wide"><table><tr>{head}</tr>{body}</table></div>{said}</section>"
+        "<section><h2>Against the version that people cleaned</h2>"
+        f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>{said}</section>'
     )
 
 
