@@ -116,6 +116,10 @@ def test_a_teacher_that_is_not_there_is_one_clear_line(cli: Cli) -> None:
         (["--preview", "3", "--dry-run"], "--dry-run and --preview: give one of them"),
         (["--teacher", "m", "--budget-dollars", "1"], "--teacher m: --budget-dollars needs its prices"),
         (["--batch-requests", "3"], "--batch-requests has no effect without --batch-out"),
+        (["--teacher", "m@http://u:pw@h/v1"], "--teacher m@http://***@h/v1: the address holds a name or password"),
+        (["--teacher", "m@http://h/v1,api=chats"], "api is chat or completions, not 'chats'"),
+        (["--temperature", "inf"], "--temperature inf: not accepted: input should be a finite number"),
+        (["--domain", "\udcff"], "--domain: has a lone surrogate"),
         (["--template", "plain"], "--template has no effect without --local"),
         (["--evolve", "starter", "--prompt", "p.txt"], "p.txt: is the text of one way"),
         (["--prompt", "none.txt"], "none.txt: cannot be read"),
@@ -189,6 +193,111 @@ def test_a_preview_shows_what_becomes_of_tasks_and_keeps_nothing(
     assert "Write 4 new tasks" in teacher.bodies[0]["messages"][0]["content"]
     verdicts = json.loads(cli("generate", "--preview", 4, "--teacher", "grammar", "--json")[1])
     assert {"verdict", "instruction", "input", "output"} <= set(verdicts[0])
+
+
+def test_a_preview_ends_with_its_tasks_and_shows_what_a_teacher_wrote_instead(cli: Cli, teacher: TeacherServer) -> None:
+    teacher.answer = "1. Instruction: Sing\n1. Output: La.\n" * 4
+    code, out, _ = cli("generate", "--preview", 4, "--teacher", "grammar")
+    assert (code, out.count("Instruction: "), len(teacher.bodies)) == (0, 4, 1)
+    teacher.answer = "I would \x1b[2Jrather not."
+    code, out, err = cli("generate", "--preview", 4, "--teacher", "grammar", "--in-flight", 1)
+    assert (code, out, len(teacher.bodies)) == (1, "", 4)
+    assert "no task in the answer: I would [2Jrather not." in err
+    assert "3 answers in a row brought no row, at 0 of 4 rows" in err
+    code, _, err = cli("generate", "--preview", 4, "--teacher", "m@http://127.0.0.1:9/v1", "--retries", 0)
+    assert (code, "no teacher answers any more" in err) == (1, True)
+
+
+@pytest.mark.parametrize("key", ["sk-\u20ac", "sk-a\nb"])
+def test_a_key_that_no_header_can_hold_is_refused_and_not_told(
+    key: str, cli: Cli, teacher: TeacherServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    code, out, err = cli("generate", "--teacher", "grammar", "--count", 2)
+    assert (code, out) == (2, "")
+    assert err == "pacos: the key in OPENAI_API_KEY holds a character that no key has; export it again\n"
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-own\n")
+    assert cli("generate", "--teacher", "grammar", "--check-teacher")[0] == 0
+    assert teacher.headers[0]["Authorization"] == "Bearer sk-own"
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json"])
+def test_a_dataset_that_was_changed_by_hand_is_not_written_over(
+    name: str, cli: Cli, teacher: TeacherServer, tmp_path: Path
+) -> None:
+    ask = ["generate", "--teacher", "grammar", "--tasks", 5, "--out", name, "--count"]
+    assert [cli(*ask, count)[0] for count in (6, 9, 3)] == [0, 0, 0]
+    path = tmp_path / name
+    mine = path.read_text().replace("Instruction", "instruction").replace("the ", "a ")
+    path.write_text(mine)
+    code, _, err = cli(*ask, 20)
+    assert (code, path.read_text()) == (2, mine)
+    assert f"{name}: was changed since it was written from its log" in err
+    path.unlink()
+    assert cli(*ask, 20)[0] == 0
+    assert len(load_examples(path).examples) == 20
+
+
+def test_three_faulty_teachers_leave_exactly_the_rows_asked_for_and_the_budget_kept(cli: Cli, tmp_path: Path) -> None:
+    """Time-outs, 429 with and without Retry-After, 500, bad JSON, cut off, dripping, slow, no counts: one file in the end."""
+    faults = [
+        ["slow", "ok", "429 0.05", "ok", "ok", "no usage"],
+        ["500", "ok", "cut", "ok", "429 date", "ok", "slower"],
+        ["bad json", "ok", "drip", "ok", "503 busy", "429", "ok"],
+    ]
+    with serve_teacher(faults[0]) as a, serve_teacher(faults[1], seed=1) as b, serve_teacher(faults[2], seed=2) as c:
+        servers = (a, b, c)
+        specs = [part for server in servers for part in ("--teacher", f"g@{server.url},in_flight=2")]
+        prices = ["--price-in", 1, "--price-out", 4, "--timeout", 0.5, "--max-tokens", 400, "--tasks", 5]
+        limits = ["--budget-requests", 70, "--budget-tokens", 150_000, "--budget-dollars", 0.3]
+        code, out, err = cli("generate", *specs, *prices, *limits, "--count", 40, "--json")
+    facts = json.loads(out)
+    assert (code, facts["ending"], facts["rows"]) == (0, "enough", 40), err
+    rows = rows_in(tmp_path / "generated.jsonl")
+    assert len(rows) == len({row["id"] for row in rows}) == 40
+    assert len({row["teacher"] for row in rows}) >= 2
+    assert sum(len(server.bodies) for server in servers) <= 70
+    assert sum(server.billed_tokens for server in servers) <= facts["tokens"] <= 150_000
+    billed = sum(server.prompt_tokens + 4 * server.completion_tokens for server in servers) / 1e6
+    assert billed <= facts["dollars"] <= 0.3
+    assert facts["failed_attempts"] >= 4
+
+
+def test_every_instance_of_a_seed_task_is_answered(cli: Cli, teacher: TeacherServer, tmp_path: Path) -> None:
+    task = {"id": "s1", "instruction": "Add them.", "instances": [{"input": "1 2", "output": "3"}, {"input": "4 5"}]}
+    (tmp_path / "seeds.jsonl").write_text(json.dumps(task) + "\n")
+    assert cli("generate", "--answer", "seeds.jsonl", "--teacher", "grammar")[0] == 0
+    rows = rows_in(tmp_path / "generated.jsonl")
+    assert sorted((row["instruction"], row["input"], row["output"], row["lineage"][0]) for row in rows) == [
+        ("Add them.", "1 2", "Yes.", "s1"),
+        ("Add them.", "4 5", "Yes.", "s1"),
+    ]
+
+
+def test_a_base_model_is_asked_for_a_completion_also_by_batch(cli: Cli, teacher: TeacherServer, tmp_path: Path) -> None:
+    ask = ["generate", "--teacher", f"base@1@{teacher.url},api=completions", "--tasks", 5, "--count", 5]
+    assert cli(*ask)[0] == 0
+    assert (teacher.paths[0], teacher.bodies[0]["model"]) == ("/v1/completions", "base@1")
+    assert cli(*ask, "--out", "b.jsonl", "--batch-out", "batch.jsonl")[0] == 0
+    line = rows_in(tmp_path / "batch.jsonl")[0]
+    assert (line["url"], set(line["body"])) == ("/v1/completions", set(teacher.bodies[0]))
+
+
+def test_requests_read_as_results_are_refused_and_strange_results_are_failures(
+    cli: Cli, teacher: TeacherServer, tmp_path: Path
+) -> None:
+    ask = ["generate", "--teacher", "grammar", "--tasks", 5, "--count", 20]
+    assert cli(*ask, "--batch-out", "batch.jsonl")[0] == 0
+    code, _, err = cli(*ask, "--batch-in", "batch.jsonl")
+    assert (code, "a request; give the file that the server wrote" in err) == (3, True)
+    strange: list[Any] = [{"status_code": "busy", "body": 3}, {"status_code": None}, "no", {"body": {"choices": 1}}]
+    names = [line["custom_id"] for line in rows_in(tmp_path / "batch.jsonl")]
+    lines = [{"custom_id": name, "response": response} for name, response in zip(names, strange, strict=True)]
+    (tmp_path / "back.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    code, _, err = cli(*ask, "--batch-in", "back.jsonl")
+    assert (code, "4 failed" in err) == (0, True)
+    assert cli(*ask)[0] == 0
+    assert len(rows_in(tmp_path / "generated.jsonl")) == 20
 
 
 def test_one_at_a_time_by_domain_with_a_text_of_ones_own(cli: Cli, teacher: TeacherServer, tmp_path: Path) -> None:

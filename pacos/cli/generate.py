@@ -75,6 +75,7 @@ def opened_log(options: Options, plan: Plan) -> Iterator[Log]:
 def generate_into(log: Log, plan: Plan, options: Options) -> None:
     """Ask until there are rows enough, and write the dataset. Raises UserError where it ended before."""
     books = books_of(log, plan, options)
+    refuse_changed(books, options.out)
     if books.pool.accepted:
         say(f"{log.path}: going on with {len(books.pool.accepted):,} rows from {len(books.done):,} requests")
     if options.batch_out:
@@ -133,6 +134,20 @@ def write_dataset(books: Books, count: int | None, path: Path) -> int:
     if rows:
         write_examples(rows, path)
     return len(rows)
+
+
+def refuse_changed(books: Books, path: Path) -> None:
+    """Raises UsageError where the dataset is not as it was written: it would be written anew from the log."""
+    from pacos.data.writers import dataset_text
+
+    if not path.exists():
+        return
+    there = path.read_bytes()
+    rows = there.count(b"\n") - (2 if path.suffix == ".json" else 0)
+    if dataset_text(books.pool.accepted[: max(0, rows)], path).encode() != there:
+        raise UsageError(
+            f"{path}: was changed since it was written from its log, and would be written anew; rename it, or give another --out"
+        )
 
 
 def report(progress: Progress, ending: str, options: Options, rows: int) -> None:

@@ -34,8 +34,11 @@ class Plan:
 
 
 def plan_tasks(options: Options) -> Plan:
+    from pacos.data.fields import text_problem
     from pacos.self_instruct import TaskRequests, read_seeds
 
+    for problem in filter(None, map(text_problem, options.domain)):
+        raise UsageError(f"--domain: {problem}")
     seeds, text = read_seeds(options.seeds), wording(options, "one" if options.tasks == 1 else "list")
     requests = TaskRequests(
         seeds,

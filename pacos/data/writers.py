@@ -26,13 +26,19 @@ def write_examples(
     examples: Sequence[Example], path: str | Path, *, layout: Literal["alpaca", "messages"] = "alpaca"
 ) -> None:
     """Write a dataset as JSON or JSONL, by the path's suffix. Raises UsageError for another suffix."""
+    write_whole(Path(path), dataset_text(examples, path, layout=layout))
+
+
+def dataset_text(
+    examples: Sequence[Example], path: str | Path, *, layout: Literal["alpaca", "messages"] = "alpaca"
+) -> str:
+    """What `write_examples` writes."""
     path = Path(path)
     if path.suffix not in (".json", ".jsonl"):
         raise UsageError(f"{path}: datasets are written as .json or .jsonl")
     to_row: Callable[[Example], dict[str, Any]] = {"alpaca": alpaca_row, "messages": messages_row}[layout]
     rows = [_json(to_row(example)) for example in examples]
-    text = "[\n" + ",\n".join(rows) + "\n]\n" if path.suffix == ".json" else "".join(f"{row}\n" for row in rows)
-    write_whole(path, text)
+    return "[\n" + ",\n".join(rows) + "\n]\n" if path.suffix == ".json" else "".join(f"{row}\n" for row in rows)
 
 
 def alpaca_row(example: Example) -> dict[str, Any]:
