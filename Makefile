@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check bench-train bench-packing bench-memory bench-qlora bench-full bench-lengths gpu-check bench-dedup docs format clean
+.PHONY: help quickstart test check bench-train bench-packing bench-memory bench-qlora bench-full bench-lengths gpu-check bench-dedup bench-curate docs format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ gpu-check: $(VENV)/.installed-bench  ## on a CUDA device: checks against the CPU
 
 bench-dedup: $(VENV)/.installed-bench  ## novelty of 52,002 instructions beside rapidfuzz and rouge-score
 	$(BIN)/python benchmarks/dedup.py
+
+bench-curate: $(STAMP)  ## time, memory and agreement with people of `pacos curate` on 52,002 rows
+	$(BIN)/python benchmarks/curate.py
 
 bench-memory: $(STAMP)  ## planned against measured peak memory
 	$(BIN)/python benchmarks/memory.py
