@@ -133,6 +133,16 @@ def test_a_budget_ends_the_run_before_it_is_passed(limits: Limits, tmp_path: Pat
     assert len(server.bodies) >= 2
 
 
+def test_a_teacher_too_dear_for_the_budget_does_not_end_a_run_that_a_cheaper_one_finishes() -> None:
+    rows = [Example(f"Say {n}.") for n in range(6)]
+    with serve_teacher() as dear, serve_teacher() as cheap:
+        books = Books(Pool((), {}, None), Unlogged(), Limits(dollars=0.01))
+        teachers = [endpoint(dear, price=Price(1000, 1000)), endpoint(cheap, price=Price(0.1, 0.1), in_flight=1)]
+        source = AnswerRequests(rows, packaged("answer"))
+        assert asyncio.run(generation(teachers, books, count=None, requests=source).run()) == "all"
+    assert (len(dear.bodies), len(cheap.bodies), len(books.pool.accepted)) == (0, 6, 6)
+
+
 def test_what_was_sent_by_a_process_that_died_counts_at_its_worst(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     books = books_on(log)
