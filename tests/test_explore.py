@@ -32,7 +32,7 @@ from pacos.data import Example, Message, load_examples, make_split, save_split
 from pacos.errors import DataError, UsageError
 from pacos.studio.explore import Sources, make_app, open_database
 from pacos.studio.explore.database import KEPT, read_about
-from pacos.studio.explore.site import any_word, shuffle
+from pacos.studio.explore.site import SETTINGS, any_word, shuffle
 from pacos.studio.explore.table import column_name, make_table, sound
 from tests.conftest import Cli
 
@@ -96,7 +96,7 @@ def test_facets_count_rows_and_filter_them(client: TestClient) -> None:
 def test_the_start_page_links_each_value_of_a_facet_to_its_rows(client: TestClient) -> None:
     page = client.get("/").text
     assert "<strong>5 rows</strong>" in page
-    links = re.findall(r'<li><a href="(/data/rows\?[^"]+)">([^<]+)</a> <span>(\d+)</span>', page)
+    links = re.findall(r'<li[^>]*><a href="(/data/rows\?[^"]+)">([^<]+)</a> <span>(\d+)</span>', page)
     assert len(links) == 12
     for link, label, count in links:
         assert len(numbers(client, link)) == int(count), label
@@ -221,12 +221,29 @@ def test_methods_that_write_are_refused(client: TestClient, method: str) -> None
         "with x as (select 1) delete from rows",
         "select 1; delete from rows",
         "select load_extension('x')",
+        "select writefile('x', 'y')",
+        "select length(hex(zeroblob(900000000)))",
     ],
 )
 def test_sql_that_writes_is_refused(client: TestClient, sql: str) -> None:
     answer = client.get("/data.json", params={"sql": sql})
     assert (answer.status_code, answer.json()["ok"]) == (400, False)
     assert numbers(client, "/data/rows") == [1, 2, 3, 4, 5]
+
+
+def test_sql_that_runs_too_long_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(SETTINGS, "sql_time_limit_ms", 50)
+    slow = site(tmp_path)
+    endless = "with recursive n(i) as (select 1 union all select i + 1 from n) select count(*) from n"
+    answer = slow.get("/data.json", params={"sql": endless})
+    assert (answer.status_code, answer.json()["title"]) == (400, "SQL Interrupted")
+    assert numbers(slow, "/data/rows?_search=recipe") == [2, 5]
+
+
+def test_a_page_elsewhere_is_given_no_leave_to_read(client: TestClient) -> None:
+    answer = client.get("/data/rows.json", headers={"origin": "http://elsewhere.example"})
+    assert not [name for name in answer.headers if name.startswith("access-control-")]
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
 
 
 def test_another_name_for_the_server_is_not_answered(client: TestClient) -> None:
@@ -373,6 +390,52 @@ def test_rows_that_cannot_be_read_are_left_out_and_said(tmp_path: Path) -> None:
     assert "rows.jsonl:6: " in page
 
 
+def test_columns_of_any_name_and_cells_of_any_size_are_shown(tmp_path: Path) -> None:
+    names = [
+        "select",
+        "order by",
+        "from",
+        "rowid",
+        "_facet",
+        "rank",
+        "rows_fts",
+        " ",
+        "Number",
+        'a"b]c',
+        "?a=b&c",
+        "%",
+        "#",
+    ]
+    big = "x" * 3_000_000
+    rows = [
+        {
+            "instruction": "\u202e\U0001f469\u200d\U0001f469 \ufdfd",
+            "input": "",
+            "output": big,
+            **dict.fromkeys(names, n),
+        }
+        for n in "ab"
+    ]
+    odd = site(tmp_path, rows)
+    (first, second) = odd.get("/data/rows.json?_shape=array").json()
+    assert (first["output"], first["instruction"]) == (big, rows[0]["instruction"])
+    assert [key for key in first if (first[key], second[key]) == ("a", "b")] == [
+        "select", "order by", "from", "rowid_2", "facet", "rank", "rows_fts", "column", "Number_2", "a_b_c", "a_b_c_2",
+        "column_2", "column_3",
+    ]  # fmt: skip
+    assert len(odd.get("/data/rows").text) < 60_000  # a table shows the beginning of a cell
+    assert big in odd.get("/data/rows/1").text
+    links = [link.replace("&amp;", "&") for link in re.findall(r'<a href="(/data/rows\?[^"]+)"', odd.get("/").text)]
+    assert len(links) > 20
+    assert {link: odd.get(link).status_code for link in links} == dict.fromkeys(links, 200)
+
+
+def test_a_row_leads_to_its_neighbours(client: TestClient) -> None:
+    pages = [client.get(f"/data/rows/{number}").text for number in (1, 3, 5)]
+    ways = [re.findall(r'href="/data/rows/(\d)" rel="(prev|next)"', page) for page in pages]
+    assert ways == [[("2", "next")], [("2", "prev"), ("4", "next")], [("4", "prev")]]
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.lists(
@@ -419,6 +482,24 @@ def test_any_text_is_a_valid_question_for_the_nearest_rows(text: str) -> None:
 
 def test_shuffling_is_the_same_everywhere() -> None:
     assert shuffle(1, "a") == 62688223382197047
+
+
+def test_a_place_that_cannot_be_written_is_one_line(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, out, err = cli(
+        "explore", write_rows(tmp_path), "--no-browser", "--port", 0, "--keep", tmp_path / "file" / "a.db"
+    )
+    assert (code, out) == (4, "")
+    assert re.fullmatch(r"pacos: \S+/file/a\.db: cannot be written: [^;]+; free some space, or name another .*\n", err)
+
+
+def test_what_a_killed_run_left_half_written_goes_in_time(tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir()
+    old, new = tmp_path / "cache" / ".a.db.1.part", tmp_path / "cache" / ".b.db.2.part"
+    old.touch(), new.touch()
+    os.utime(old, (1, 1))
+    built = open_database(Sources(str(write_rows(tmp_path))), tmp_path / "cache")
+    assert sorted((tmp_path / "cache").iterdir()) == sorted([new, built.path])
 
 
 def test_a_port_in_use_is_one_line(cli: Cli, tmp_path: Path) -> None:

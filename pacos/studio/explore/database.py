@@ -144,7 +144,8 @@ def _build(sources: Sources, key: str, path: Path, meanwhile: Callable[[], objec
             f"{path}: cannot be written: {reason}; free some space, or name another place: --keep FILE, or PACOS_CACHE"
         ) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
     return Built(path, about, reused=False)
 
 
