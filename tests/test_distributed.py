@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from tests.tiny import tiny_model
 ROOT = Path(__file__).parents[1]
 PACOS = [sys.executable, "-m", "pacos"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-LONG = ["--set=train.epochs=100", "--set=train.save_every=4", "--set=train.eval_every=20"]
+LONG = ["--set=train.epochs=100", "--set=train.save_every=8", "--set=train.eval_every=20"]
 
 
 def test_a_batch_is_dealt_out_whole_and_evenly() -> None:
@@ -135,16 +136,20 @@ def wait_for_step(process: subprocess.Popen[str], work: Path, step: int) -> None
     raise AssertionError(f"step {step} was not seen; the process said: {process.communicate()[0]}")
 
 
-def pid_of_rank(rank: int, folder: Path) -> int:
-    """The process that torchrun started as `rank` for a run in `folder`."""
-    wanted = {f"RANK={rank}".encode(), f"PACOS_CACHE={folder / 'cache'}".encode()}
+def processes_of(folder: Path, *variables: str) -> list[int]:
+    """The processes that were started in `folder`, with these environment variables."""
+    wanted = {variable.encode() for variable in (f"PACOS_CACHE={folder / 'cache'}", *variables)}
+    found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
+        with suppress(OSError):
             if wanted <= set(path.read_bytes().split(b"\0")):
-                return int(path.parent.name)
-        except OSError:
-            continue
-    raise AssertionError(f"no process of rank {rank}")
+                found.append(int(path.parent.name))
+    return found
+
+
+def kill_rank(rank: int, folder: Path) -> None:
+    (pid,) = processes_of(folder, f"RANK={rank}")
+    os.kill(pid, signal.SIGKILL)
 
 
 def metrics(folder: Path) -> list[dict[str, Any]]:
@@ -230,9 +235,8 @@ def test_two_processes_make_what_one_makes(
         assert record["hardware"]["processes"] == 2
     for name in ("config.json", "generation_config.json", "tokenizer.json"):
         assert (folder / "full" / name).read_bytes() == (tmp_path / "one" / "full" / name).read_bytes()
-    assert (
-        said.count("2 processes, each with its share of every batch and 1/2 of the weights") == 7
-    )  # the refused one too
+    # the one that is refused says so too
+    assert said.count("2 processes, each with its share of every batch and 1/2 of the weights") == 7
     assert said.count("2 processes, each with its share of every batch and all weights: train.shard is false") == 1
     assert said.count("trained 6 steps in") == 6
     assert said.count("continuing behind step 3") == 1
@@ -245,7 +249,7 @@ def restarts_from_the_last_checkpoint(recipe: list[str], whole: Path, tmp_path: 
     command = [*TORCHRUN, "2", "--max-restarts", "1", "-m", "pacos", *recipe, "--out=again"]
     process = start(command, tmp_path)
     wait_for_step(process, tmp_path / "again.partial", 10)
-    os.kill(pid_of_rank(1, tmp_path), signal.SIGKILL)
+    kill_rank(1, tmp_path)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert "continuing behind step " in said
@@ -253,27 +257,17 @@ def restarts_from_the_last_checkpoint(recipe: list[str], whole: Path, tmp_path: 
     assert [row["step"] for row in metrics(tmp_path / "again")] == list(range(1, 25))
 
 
-def processes_of(folder: Path) -> Iterator[int]:
-    wanted = f"PACOS_CACHE={folder / 'cache'}".encode()
-    for path in Path("/proc").glob("[0-9]*/environ"):
-        try:
-            if wanted in path.read_bytes().split(b"\0"):
-                yield int(path.parent.name)
-        except OSError:
-            continue
-
-
 def test_a_run_goes_on_in_any_number_of_processes(recipes: dict[str, list[str]], cli: Cli, tmp_path: Path) -> None:
     """Two, one of them killed; then three, asked to stop; then one, to the end: as one that was never stopped."""
     command, work = [*recipes["full"], *LONG, "--set=train.max_steps=36"], tmp_path / "runs" / "alpaca-7b.partial"
     process = start([*PACOS, *command, "--nproc=2"], tmp_path)
     wait_for_step(process, work, 10)
-    os.kill(pid_of_rank(1, tmp_path), signal.SIGKILL)
+    kill_rank(1, tmp_path)
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 1, said
     assert "process 1 of 2 was ended by SIGKILL" in said
     assert "Traceback" not in said
-    assert list(processes_of(tmp_path)) == []
+    assert processes_of(tmp_path) == []
     assert (work / "checkpoints" / "step-8" / "weights-1-of-2.safetensors").is_file()
 
     process = start([*PACOS, *command, "--nproc=3", "--resume"], tmp_path)
