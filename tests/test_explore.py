@@ -386,7 +386,7 @@ def test_too_many_unknown_columns_go_together(tmp_path: Path) -> None:
 
 def test_rows_that_cannot_be_read_are_left_out_and_said(tmp_path: Path) -> None:
     page = site(tmp_path, [*ROWS, {"instruction": 1, "output": "x"}]).get("/").text
-    assert "1 rows could not be read" in page
+    assert "1 row could not be read" in page
     assert "rows.jsonl:6: " in page
 
 

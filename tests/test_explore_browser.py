@@ -100,7 +100,7 @@ def test_a_facet_is_followed_to_its_rows_and_left_again(page: Any) -> None:
 
 
 def test_sql_typed_into_the_editor_is_answered_at_a_url_of_its_own(page: Any) -> None:
-    page.get_by_role("link", name="SQL", exact=True).click()
+    page.get_by_role("navigation").get_by_role("link", name="SQL").click()
     page.locator(".CodeMirror").click()
     page.keyboard.press("Control+A")
     page.keyboard.type("select count(*) as rows, max(words) as longest from rows where verb = 'write'")
@@ -135,3 +135,15 @@ def test_a_random_row_is_one_click_away(page: Any) -> None:
     page.get_by_role("link", name="A random row").click()
     page.wait_for_url("**/data/rows/*")
     assert len(cells(page, "instruction")) == 1
+
+
+@pytest.mark.parametrize("url", ["", "data", "data/rows", "data/rows/3", "data/contains?search=page", "data?sql=drop"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_is_wider_than_a_telephone(context: Any, address: str, url: str, scheme: str) -> None:
+    page = context.new_page()
+    page.set_viewport_size({"width": 360, "height": 780})
+    page.emulate_media(color_scheme=scheme)
+    page.goto(address + url)
+    dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 24, 28)"
+    assert (dark, page.evaluate("document.documentElement.scrollWidth")) == (scheme == "dark", 360)
+    page.close()
