@@ -24,9 +24,21 @@ MAY_IMPORT = {
     "inference": {"prompts", "models", "data"},
     "training": {"data", "prompts", "models", "recipes"},
     "evaluation": {"data", "prompts", "inference"},
+    "export": {"data", "prompts", "models", "inference", "training", "evaluation"},
     "studio": {"data"},
     "self_instruct": {"data", "prompts"},
-    "cli": {"self_instruct", "studio", "recipes", "data", "prompts", "models", "inference", "training", "evaluation"},
+    "cli": {
+        "self_instruct",
+        "studio",
+        "recipes",
+        "data",
+        "prompts",
+        "models",
+        "inference",
+        "training",
+        "evaluation",
+        "export",
+    },
 }
 WITHOUT_TORCH = [
     "pacos.data",

@@ -26,8 +26,12 @@ NO_FACT_OF_THE_MODEL = ("_name_or_path", "_model_name_or_path", "unk_token_id")
 NO_FACT_OF_THE_TOKENIZER = ("backend", "is_local", "local_files_only", "name_or_path")
 
 
-def convert_gguf(path: Path, folder: Path, *, config: Mapping[str, Any] | None = None, progress: Any = None) -> None:
-    """Write `path` as a model folder: bf16 safetensors, or fp32 where it has matrices in F16 or F32. Raises DataError.
+def convert_gguf(
+    path: Path, folder: Path, *, config: Mapping[str, Any] | None = None, exact: bool = False, progress: Any = None
+) -> None:
+    """Write `path` as a model folder: bf16 safetensors, or fp32 where it has matrices in F16 or F32, or `exact` asks.
+
+    Raises DataError.
 
     `config` overrides what the metadata says; its `model_max_length` goes to the tokenizer.
     """
@@ -40,7 +44,7 @@ def convert_gguf(path: Path, folder: Path, *, config: Mapping[str, Any] | None =
             tell("reading the vocabulary", 0, 0)
             _write_tokenizer(path, head, folder, extra.pop("model_max_length", None))
             tell("dequantizing", 0, 0)
-            _write_model(path, head, folder, extra)
+            _write_model(path, head.has_dense_matrices or exact, folder, extra)
     except ImportError:
         raise UserError(f"{path}: GGUF files need the gguf package: pip install gguf") from None
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, NotImplementedError) as error:
@@ -92,7 +96,7 @@ def _set_cut(tokenizer: Any, path: Path, head: Head) -> None:
         )
 
 
-def _write_model(path: Path, head: Head, folder: Path, overrides: Mapping[str, Any]) -> None:
+def _write_model(path: Path, in_fp32: bool, folder: Path, overrides: Mapping[str, Any]) -> None:
     import torch
     import transformers
 
@@ -103,7 +107,7 @@ def _write_model(path: Path, head: Head, folder: Path, overrides: Mapping[str, A
     loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
         path.parent,
         gguf_file=path.name,
-        dtype=torch.float32 if head.has_dense_matrices else torch.bfloat16,
+        dtype=torch.float32 if in_fp32 else torch.bfloat16,
         output_loading_info=True,
         **unpacked,
     )

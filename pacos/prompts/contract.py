@@ -57,6 +57,12 @@ def renderer_from_contract(contract: Mapping[str, Any], tokenizer: Any) -> Rende
     return renderer
 
 
+def differing_probes(contract: Mapping[str, Any], renderer: Renderer) -> list[str]:
+    """Names of the probes whose ids are others with this renderer, whatever it was made from."""
+    rows = ((probe, renderer.render_example(_example(probe))) for probe in contract["probes"])
+    return [probe["name"] for probe, row in rows if list(row.ids) != list(probe["ids"])]
+
+
 def chat_template_jinja(renderer: Renderer) -> str:
     """What to save as chat_template.jinja: the model's own where it says the same, else the contract's as jinja.
 

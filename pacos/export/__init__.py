@@ -1,0 +1,1 @@
+"""Export: merge, GGUF, Ollama, weight differences, each with receipts that prove it."""

@@ -1,0 +1,133 @@
+"""The metadata of a GGUF file from config.json: shapes, positions, windows, caps; what it cannot say is refused.
+
+A sliding window that llama.cpp does not apply (Mistral's) becomes the context length: up to there both are the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from pacos.errors import UsageError
+from pacos.export.gguf_names import ARCHITECTURES
+
+Value = int | float | str | bool | list[Any]
+
+
+def metadata(config: Mapping[str, Any], name: str) -> dict[str, Value]:
+    """Key -> value, architecture and name first. Raises UsageError for what GGUF or llama.cpp cannot express."""
+    kind = config["model_type"]
+    arch = ARCHITECTURES[kind]
+    heads = int(config["num_attention_heads"])
+    size = head_size(config)
+    found: dict[str, Value] = {
+        "general.architecture": arch,
+        "general.name": shown_name(name, arch),
+        "general.type": "model",
+        f"{arch}.context_length": context_length(config),
+        f"{arch}.embedding_length": int(config["hidden_size"]),
+        f"{arch}.block_count": int(config["num_hidden_layers"]),
+        f"{arch}.feed_forward_length": int(config["intermediate_size"]),
+        f"{arch}.attention.head_count": heads,
+        f"{arch}.attention.head_count_kv": int(config.get("num_key_value_heads") or heads),
+        f"{arch}.attention.key_length": size,
+        f"{arch}.attention.value_length": size,
+        f"{arch}.attention.layer_norm_rms_epsilon": float(config.get("rms_norm_eps", 1e-6)),
+        f"{arch}.vocab_size": int(config["vocab_size"]),
+        f"{arch}.rope.dimension_count": size,
+        f"{arch}.rope.freq_base": float(rope(config).get("rope_theta") or 10000.0),
+    }
+    found |= _scaling(config, arch)
+    if kind == "phi3" and config.get("sliding_window"):
+        found[f"{arch}.attention.sliding_window"] = int(config["sliding_window"])
+    if kind == "gemma2":
+        found |= _gemma2(config, size)
+    return found
+
+
+def shown_name(name: str, arch: str) -> str:
+    """general.name. llama.cpp lets Phi-3's control tokens swallow the line end behind them where it says phi-3."""
+    return name if arch != "phi3" or "phi-3" in name.lower() else f"{name} (phi-3)"
+
+
+def head_size(config: Mapping[str, Any]) -> int:
+    return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
+
+
+def context_length(config: Mapping[str, Any]) -> int:
+    length = int(config["max_position_embeddings"])
+    window = config.get("sliding_window")
+    return min(length, int(window)) if config["model_type"] == "mistral" and window else length
+
+
+def rope(config: Mapping[str, Any]) -> dict[str, Any]:
+    """theta and scaling, as newer configs (rope_parameters) or older ones (rope_theta, rope_scaling) have them."""
+    both = {"rope_theta": config.get("rope_theta")} | dict(config.get("rope_scaling") or {})
+    return both | dict(config.get("rope_parameters") or {})
+
+
+def _scaling(config: Mapping[str, Any], arch: str) -> dict[str, Value]:
+    scaling = rope(config)
+    kind = scaling.get("rope_type") or scaling.get("type") or "default"
+    if kind in ("default", "llama3"):  # Llama 3's is a tensor: see frequency_factors
+        return {}
+    if kind == "linear":
+        return {f"{arch}.rope.scaling.type": "linear", f"{arch}.rope.scaling.factor": float(scaling["factor"])}
+    raise UsageError(f"GGUF: rope scaling '{kind}' is not written here; known: default, linear, llama3")
+
+
+def frequency_factors(config: Mapping[str, Any]) -> torch.Tensor | None:
+    """Llama 3's rope scaling as llama.cpp reads it: what each frequency is divided by, (head size / 2,); else None."""
+    scaling = rope(config)
+    if scaling.get("rope_type") != "llama3":
+        return None
+    factor, low, high = (float(scaling[k]) for k in ("factor", "low_freq_factor", "high_freq_factor"))
+    old = float(scaling["original_max_position_embeddings"])
+    base, size = float(scaling.get("rope_theta") or 10000.0), head_size(config)
+    factors = []
+    for i in range(0, size, 2):
+        wavelength = 2 * math.pi * base ** (i / size)
+        if wavelength < old / high:
+            factors.append(1.0)
+        elif wavelength > old / low:
+            factors.append(factor)
+        else:
+            smooth = (old / wavelength - low) / (high - low)
+            factors.append(1 / ((1 - smooth) / factor + smooth))
+    return torch.tensor(factors, dtype=torch.float32)
+
+
+def _gemma2(config: Mapping[str, Any], size: int) -> dict[str, Value]:
+    """Caps and window. llama.cpp takes the scale of attention from the head size, so another one is refused."""
+    scalar = config.get("query_pre_attn_scalar", size)
+    # of the 46-layer model llama.cpp takes hidden size / heads
+    own = config["hidden_size"] // config["num_attention_heads"] if config["num_hidden_layers"] == 46 else size
+    if scalar != own:
+        raise UsageError(f"GGUF: query_pre_attn_scalar {scalar} cannot be said; llama.cpp takes {own} for this shape")
+    return {
+        "gemma2.attn_logit_softcapping": float(config["attn_logit_softcapping"]),
+        "gemma2.final_logit_softcapping": float(config["final_logit_softcapping"]),
+        "gemma2.attention.sliding_window": int(config["sliding_window"]),
+    }
+
+
+def config_facts(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What transformers' reader leaves out of the metadata it reads, as names of its config: windows, caps, head size."""
+    arch = values.get("general.architecture")
+    names = {
+        "attn_logit_softcapping": "attn_logit_softcapping",
+        "final_logit_softcapping": "final_logit_softcapping",
+        "attention.sliding_window": "sliding_window",
+    }
+    found = {name: values[f"{arch}.{key}"] for key, name in names.items() if f"{arch}.{key}" in values}
+    if arch == "phi3" and "sliding_window" not in found:
+        found["sliding_window"] = None
+    if arch in ("llama", "gemma2", "qwen2", "phi3") and (size := values.get(f"{arch}.attention.key_length")):
+        found["head_dim"] = size
+    if arch == "gemma2" and size:
+        layers, width = values["gemma2.block_count"], values["gemma2.embedding_length"]
+        found["query_pre_attn_scalar"] = width // values["gemma2.attention.head_count"] if layers == 46 else size
+    return found

@@ -1,0 +1,51 @@
+"""Tiny models with a random adapter, ready to export: the real formats, without a training run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pacos.export.origin import Origin, open_origin
+from pacos.export.updates import read_updates
+from pacos.models import LoraSpec, attach, load_model, save_adapter
+from tests.tiny import tiny_model, tiny_tokenizer
+
+UNWINDOWED = {"mistral": {"sliding_window": None}, "phi3": {"sliding_window": None}, "gemma2": {"sliding_window": 64}}
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "down_proj")
+
+
+def save_base(
+    folder: Path, family: str, *, dtype: torch.dtype = torch.float32, tokenizer: Any = None, **more: Any
+) -> Path:
+    """A tiny random model of a family as a folder."""
+    model = tiny_model(family, **(UNWINDOWED.get(family, {}) | more))
+    model.to(dtype).save_pretrained(folder)
+    (tokenizer or tiny_tokenizer()).save_pretrained(folder)
+    return folder
+
+
+def save_random_adapter(base: Path, folder: Path, *, rank: int = 4, size: float = 0.1) -> Path:
+    """An adapter on every projection, fused ones too, whose B is not zero."""
+    loaded = load_model(str(base), dtype="fp32")
+    generator = torch.Generator().manual_seed(7)
+    adapter = attach(loaded.model, LoraSpec(rank, 2.0 * rank, 0.0, TARGETS), generator)
+    for name, parameter in adapter.named_parameters():
+        if name.endswith("lora_B"):
+            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * size)
+    folder.mkdir(parents=True)
+    save_adapter(adapter, folder, base_name=str(base))
+    return folder
+
+
+def with_adapter(base: Path, adapter: Path) -> Origin:
+    """The origin that a run of these two would be."""
+    origin = open_origin(str(base))
+    return replace(origin, folder=adapter, updates=read_updates(adapter, origin.weights))
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes), encoding="utf-8")
