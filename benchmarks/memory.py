@@ -1,8 +1,11 @@
 """Planned against measured peak memory, each configuration in a process of its own. `make bench-memory`.
 
-SmolLM2-135M by each method, with and without checkpointing, packs of 512 to 2,048 tokens, fp32, and some in bf16. Measured is the
-highest resident memory of a process that loads the model and makes three steps and an evaluation, as a run does; planned is
-what `pacos plan` says of it, from a process that never sees the weights. The error is planned over measured, less one.
+SmolLM2-135M by method, compute type and checkpointing; by the length of rows, the tokens of a pack (what is computed at once)
+and the packs of a step (what is accumulated). Half of the whole grid: each value meets each value of every other column.
+
+Measured is the highest resident memory of a process that loads the model and makes three steps, as a run does; planned is
+what `pacos plan` says of it, from a process that never sees the weights. Names or methods given on the command line are
+measured again, and what the results hold of the others is kept.
 """
 
 from __future__ import annotations
@@ -12,125 +15,157 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from common import ALPACA, in_own_process, write_result
+from common import ALPACA, RESULTS, in_own_process, write_result
 
-ROWS, STEPS, MAX_LENGTH = 100, 3, 512
-TIMEOUT_SECONDS = 900
-LAST_IN_BF16 = 1024
-"""Larger packs in bf16 take minutes a step where it is emulated, and show nothing new."""
+STEPS = 3
+ROWS_READ, LONGEST = 2000, 512
+TIMEOUT_SECONDS = 300
+SHAPES = (
+    ("rows-128 tokens-512 packs-1", "rows-512 tokens-2048 packs-2"),
+    ("rows-512 tokens-512 packs-4", "rows-128 tokens-2048 packs-1"),
+)
+"""Each configuration takes one pair of these: length of rows, tokens of a pack, packs of a step."""
 
 
 def grid() -> list[str]:
-    """Names of all configurations: method, checkpointing, tokens, type."""
-    names = []
-    for method in ("lora", "full", "qlora"):
-        for kept in ("kept", "checkpointed"):
-            names += [f"{method} {kept} {tokens} fp32" for tokens in (512, 1024, 2048)]
-    return names + [
-        f"{method} {kept} 512 bf16" for method in ("lora", "full", "qlora") for kept in ("kept", "checkpointed")
+    """Names of all configurations."""
+    cells = [
+        (method, dtype, kept, (m + d + k) % 2)
+        for m, method in enumerate(("lora", "full", "qlora"))
+        for d, dtype in enumerate(("bf16", "fp32"))
+        for k, kept in enumerate(("kept", "checkpointed"))
     ]
+    return [f"{method} {dtype} {kept} {shape}" for method, dtype, kept, pair in cells for shape in SHAPES[pair]]
 
 
 def recipe_named(name: str) -> Any:
     from pacos.recipes import recipe_from_tree
 
-    method, kept, tokens, dtype = name.split()
-    train = {"pack_tokens": int(tokens), "gradient_checkpointing": kept == "checkpointed", "max_length": MAX_LENGTH}
-    tree = {"method": method, "model": {"dtype": dtype, "device": "cpu"}, "train": {**train, "batch_size": 64}}
+    method, dtype, kept, _, tokens, _ = name.split()
+    train = {"pack_tokens": number(tokens), "gradient_checkpointing": kept == "checkpointed", "max_length": LONGEST}
+    tree = {"method": method, "model": {"dtype": dtype, "device": "cpu"}, "train": train}
     return recipe_from_tree(tree, name)
 
 
-def rows(recipe: Any) -> list[Any]:
-    """Alpaca's first rows (the starter set's where there is no Alpaca), as the recipe renders them."""
+def number(part: str) -> int:
+    """tokens-512 -> 512"""
+    return int(part.rpartition("-")[2])
+
+
+def packs_of(name: str) -> list[list[Any]]:
+    """The packs of each step: of Alpaca's rows (the starter set's where there is no Alpaca) next below the wanted length."""
     from pacos.data import load_examples
     from pacos.models import load_tokenizer
+    from pacos.models.packs import make_packs
     from pacos.prompts import Renderer
 
-    data = load_examples(ALPACA if ALPACA.exists() else "starter", limit=ROWS)
-    tokenizer = load_tokenizer(recipe.model.base)
-    rendered = Renderer(tokenizer, "alpaca").render_examples(data.examples, recipe.train.max_length)
-    return [row for row in rendered if row.fits]
+    recipe, (longest, tokens, packs) = recipe_named(name), map(number, name.split()[3:])
+    data = load_examples(ALPACA if ALPACA.exists() else "starter", limit=ROWS_READ)
+    rendered = Renderer(load_tokenizer(recipe.model.base), "alpaca").render_examples(data.examples, LONGEST)
+    rows = sorted((row for row in rendered if row.fits and len(row.ids) <= longest), key=lambda row: -len(row.ids))
+    made: list[Any] = []
+    while len(made) < STEPS * packs:  # a little at a time, so that packs are full and the first is the longest
+        taken = fill(rows, tokens)
+        made += make_packs(taken, tokens)
+        rows = [*rows[len(taken) :], *taken]
+    made = sorted(made[: STEPS * packs], key=lambda pack: -pack.num_tokens)
+    return [[made[step], *made[STEPS + step :: STEPS]] for step in range(STEPS)]
 
 
-def packs_of(recipe: Any) -> list[Any]:
-    """The packs of the rows, fullest first."""
-    from pacos.models.packs import make_packs
+def fill(rows: list[Any], tokens: int) -> list[Any]:
+    """The first rows, as many as `tokens` hold."""
+    taken = 0
+    for count, row in enumerate(rows):
+        taken += len(row.ids)
+        if taken > tokens:
+            return rows[: max(1, count)]
+    return rows
 
-    packs = make_packs(rows(recipe), recipe.train.pack_tokens)
-    return sorted(packs, key=lambda pack: -pack.num_tokens)
 
-
-def planned(recipe: Any, packs: list[Any]) -> Any:
+def planned(recipe: Any, packs: list[Any], runtime: int) -> Any:
     """The plan of the run, which only reads the model's config."""
-    import torch
-
     from pacos.models.load import DTYPES
-    from pacos.training.memory import demand_of, on_device, resident_bytes
+    from pacos.training.memory import demand_of, on_device
     from pacos.training.plan import config_of
 
-    demand = demand_of(recipe, config_of(recipe, print), DTYPES[recipe.model.dtype], packs[:1])
-    torch.mm(torch.randn(256, 256), torch.randn(256, 256))
-    return on_device(demand, "cpu", resident_bytes())
+    demand = demand_of(recipe, config_of(recipe, print), DTYPES[recipe.model.dtype], packs)
+    return on_device(demand, "cpu", runtime)
 
 
-def measured(recipe: Any, packs: list[Any]) -> dict[str, float]:
-    """Peak resident bytes of a process that loads and makes three steps, the first pack in each of them."""
+def measured(recipe: Any, steps: list[list[Any]]) -> dict[str, float]:
+    """Peak resident bytes of a process that loads and makes the steps."""
     from pacos.models import load_model
+    from pacos.training.memory import resident_bytes
     from pacos.training.record import peak_memory_bytes
     from pacos.training.train import masked_cross_entropy, update
     from pacos.training.trainee import set_up
 
+    before = resident_bytes()
     nf4 = "nf4" if recipe.method == "qlora" else "none"
     loaded = load_model(recipe.model.base, dtype=recipe.model.dtype, device="cpu", quantization=nf4)
     after_load = peak_memory_bytes("cpu")
     trainee = set_up(recipe, loaded)
     trainee.network.model.train()
-    for step in range(STEPS):
-        batch = [packs[0], *packs[1 + step : 2 + step]]
-        update(trainee.network, trainee.masters, trainee.optimizer, batch, 1e-4, 1.0, masked_cross_entropy, step)
-    return {"peak": peak_memory_bytes("cpu"), "after_load": after_load}
+    for number, packs in enumerate(steps):
+        update(trainee.network, trainee.masters, trainee.optimizer, packs, 1e-4, 1.0, masked_cross_entropy, number)
+    return {"peak": peak_memory_bytes("cpu"), "after_load": after_load, "before": before}
 
 
-def one(name: str) -> dict[str, Any]:
-    """Either side of a configuration: `planned NAME` or `measured NAME`."""
-    side, _, rest = name.partition(" ")
-    recipe = recipe_named(rest)
+def one(task: str) -> dict[str, Any]:
+    """Either side: `measured NAME`, or `planned NAME;NAME;...`, all in one process."""
+    from pacos.training.memory import resident_bytes
+
+    side, _, rest = task.partition(" ")
     if side == "measured":
-        return measured(recipe, packs_of(recipe))
-    memory = planned(recipe, packs_of(recipe))
-    return {**memory.parts, "total": memory.total, "phase": memory.phase}
+        return measured(recipe_named(rest), packs_of(rest))
+    packs = {name: packs_of(name)[0] for name in rest.split(";")}
+    runtime = resident_bytes()
+    memories = {name: planned(recipe_named(name), first, runtime) for name, first in packs.items()}
+    return {name: {**memory.parts, "total": memory.total, "phase": memory.phase} for name, memory in memories.items()}
 
 
-def compare(name: str) -> dict[str, Any]:
-    """Both sides, and the error."""
-    sides = {
-        side: in_own_process(Path(__file__), f"{side} {name}", TIMEOUT_SECONDS) for side in ("planned", "measured")
-    }
-    failed = [f"{side}: {found['failed']}" for side, found in sides.items() if "failed" in found]
-    if failed:
-        return {"failed": "; ".join(failed)}
-    return {**sides, "error": sides["planned"]["total"] / sides["measured"]["peak"] - 1}
-
-
-def main(names: list[str]) -> None:
-    results = {name: compare(name) for name in names}
-    for name, found in results.items():
-        print(f"{name}: {line(found)}", flush=True)
-    errors = [found["error"] for found in results.values() if "error" in found]
-    figures = {"configurations": results, "largest_error": max(map(abs, errors), default=None)}
-    print(f"largest error {figures['largest_error']:.1%} of {len(errors)} configurations")
-    print(f"written to {write_result('memory', figures, {})}")
+def compare(names: list[str]) -> dict[str, Any]:
+    """Name -> planned, measured and planned over measured."""
+    plans = in_own_process(Path(__file__), f"planned {';'.join(names)}", TIMEOUT_SECONDS)
+    if "failed" in plans:
+        sys.exit(f"planning: {plans['failed']}")
+    results = {}
+    for name in names:
+        found = in_own_process(Path(__file__), f"measured {name}", TIMEOUT_SECONDS)
+        if "failed" in found:
+            print(f"{name}: {found['failed']}", flush=True)
+            continue
+        results[name] = {"planned": plans[name], "measured": found, "ratio": plans[name]["total"] / found["peak"]}
+        print(f"{name}: {line(results[name])}", flush=True)
+    return results
 
 
 def line(found: dict[str, Any]) -> str:
-    if "failed" in found:
-        return f"failed: {found['failed']}"
     gigabytes = (found["planned"]["total"] / 1e9, found["measured"]["peak"] / 1e9)
-    return f"planned {gigabytes[0]:.2f} GB, measured {gigabytes[1]:.2f} GB, {found['error']:+.1%}"
+    return f"planned {gigabytes[0]:.2f} GB ({found['planned']['phase']}), measured {gigabytes[1]:.2f} GB, {found['ratio']:.3f}"
+
+
+def kept_results() -> dict[str, Any]:
+    """What was measured before, of the configurations that there still are."""
+    path, known = RESULTS / "memory.json", set(grid())
+    tree = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"figures": {"configurations": {}}}
+    return {name: found for name, found in tree["figures"]["configurations"].items() if name in known}
+
+
+def main(wanted: list[str]) -> None:
+    names = [name for name in grid() if not wanted or name in wanted or name.split()[0] in wanted]
+    if not names:
+        sys.exit("\n  ".join(["no such configuration; give a method, or some of:", *grid()]))
+    results = kept_results() | compare(names)
+    results = {name: results[name] for name in grid() if name in results}
+    ratios = {name: found["ratio"] for name, found in results.items()}
+    worst = max(abs(ratio - 1) for ratio in ratios.values())
+    print(f"largest error {worst:.1%} of {len(ratios)} configurations")
+    print(f"written to {write_result('memory', {'configurations': results, 'largest_error': worst}, ratios)}")
 
 
 if __name__ == "__main__":
     if "--one" in sys.argv:
         print(json.dumps(one(sys.argv[sys.argv.index("--one") + 1])))
     else:
-        main(sys.argv[1:] or grid())
+        main(sys.argv[1:])

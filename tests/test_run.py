@@ -188,13 +188,12 @@ def test_nothing_that_exists_is_overwritten(cli: Cli, tiny_run: list[str], tmp_p
     assert (code, "other.partial: holds an unfinished run; continue it with --resume" in err) == (2, True)
 
 
-@pytest.mark.xfail(reason="pacos plan is being reworked", strict=False)
 def test_a_dry_run_says_what_would_happen_and_writes_no_run(cli: Cli, tiny_run: list[str], tmp_path: Path) -> None:
     code, out, _ = cli(*tiny_run, "--dry-run")
     assert code == 0
     assert "learning_rate: 0.001" in out
     assert "6 steps" in out
-    assert "memory, estimated: " in out
+    assert "memory at the peak, by the step run on shapes: " in out
     assert not (tmp_path / "runs").exists()
     figures = json.loads(cli(*tiny_run, "--dry-run", "--json")[1])
     assert figures["steps"] == 6

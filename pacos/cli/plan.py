@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pacos.cli.plan_tables import does_not_fit, print_measured, print_plan
-from pacos.cli.show import note, plain, say
+from pacos.cli.show import bar, note, plain, say
 from pacos.errors import ResourceError, UsageError, UserError
 from pacos.recipes import Recipe, load_recipe
 
@@ -61,9 +62,13 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="print the plan as JSON")] = False,
 ) -> None:
     """Memory, time and cost of a run, by method and device, before anything is spent. Needs no weights."""
+    from pacos.models.load import refuse_unknown_device
+
     refuse_idle_options(hardware, memory, measure, mfu, gpus)
+    refuse_non_finite(price, mfu)
     asked = Asked(hardware, memory, price, gpus, mfu)
     resolved = load_recipe(recipe, set_)
+    refuse_unknown_device(resolved.model.device)
     prepared = rows_of(resolved)
     planned = plan_of(resolved, prepared)
     if measure:
@@ -75,21 +80,32 @@ def plan(
     else:
         print_plan(planned, estimates, asked.efficiency)
     own = estimates[0]
-    if (hardware or memory) and not own.fits:
+    if (hardware, memory) != (None, None) and not own.fits:
         raise ResourceError(does_not_fit(planned, own))
 
 
 def refuse_idle_options(hardware: str | None, memory: str | None, measure: bool, mfu: float | None, gpus: int) -> None:
     """Raises UsageError for options that contradict each other."""
-    if hardware and memory:
+    if hardware is not None and memory is not None:
         raise UsageError("--hardware names a device with its memory; give it or --memory, not both")
     if mfu is not None and mfu <= 0:
         raise UsageError(f"--mfu {mfu:g}: give a share above 0, as in 0.4")
-    idle = [name for name, given in {"--memory": memory, "--mfu": mfu, "--gpus": gpus > 1}.items() if given]
+    idle = [
+        name
+        for name, given in {"--memory": memory is not None, "--mfu": mfu is not None, "--gpus": gpus > 1}.items()
+        if given
+    ]
     if measure and (idle or hardware not in (None, "here")):
         raise UsageError(
             f"--measure runs on this machine, so {idle[0] if idle else '--hardware'} has no effect beside it"
         )
+
+
+def refuse_non_finite(price: float | None, mfu: float | None) -> None:
+    """Raises UsageError for inf and nan, which argument parsers take for numbers."""
+    for option, value in {"--price": price, "--mfu": mfu}.items():
+        if value is not None and not math.isfinite(value):
+            raise UsageError(f"{option} {value}: give a finite number")
 
 
 def rows_of(recipe: Recipe) -> Prepared | None:
@@ -111,38 +127,53 @@ def plan_of(recipe: Recipe, prepared: Prepared | None) -> Plan:
     from pacos.training.plan import config_of, make_plan
     from pacos.training.work import work_by, work_of
 
-    say("running the step on shapes")
     work = work_of(prepared) if prepared else work_by(DATA[recipe.data.path], recipe)
     return make_plan(recipe, work, config_of(recipe, note))
 
 
 def estimates_of(plan: Plan, asked: Asked) -> list[Estimate]:
     """The recipe as written comes first. For one device: every method. Else: every method on every device."""
-    from pacos.training.devices import DEVICES
     from pacos.training.plan import methods_of
 
-    devices = chosen(plan.recipe, asked) or [here(plan.recipe), *DEVICES]
+    devices, methods = chosen(plan.recipe, asked) or common(plan.recipe), methods_of(plan.recipe)
     options: dict[str, Any] = {"devices": asked.gpus, "price": asked.price, "efficiency": asked.efficiency}
-    return [plan.estimate(method, device, **options) for device in devices for method in methods_of(plan.recipe)]
+    found = {}
+    with bar("running the step on shapes") as shown:
+        for done, method in enumerate(methods, 1):
+            found |= {(device, method): plan.estimate(method, device, **options) for device in devices}
+            shown.update(done, len(methods), method)
+    return [found[device, method] for device in devices for method in methods]
+
+
+def common(recipe: Recipe) -> list[Device]:
+    """This machine, where it has the device that the recipe names, and the table."""
+    from pacos.training.devices import DEVICES
+
+    try:
+        return [here(recipe), *DEVICES]
+    except UsageError as error:
+        note(str(error))
+        return list(DEVICES)
 
 
 def chosen(recipe: Recipe, asked: Asked) -> list[Device]:
     """The device that was asked for."""
     from pacos.training.devices import Device, find_device, parse_bytes
 
-    if asked.memory:
+    if asked.memory is not None:
         kind = "cpu" if recipe.model.device == "cpu" else "cuda"
         return [Device(asked.memory, kind, parse_bytes(asked.memory), 0.0)]
     if asked.hardware in ("here", "this machine"):
         return [here(recipe)]
-    return [find_device(asked.hardware)] if asked.hardware else []
+    return [] if asked.hardware is None else [find_device(asked.hardware)]
 
 
 def here(recipe: Recipe) -> Device:
     from pacos.models.load import pick_device, pick_dtype
     from pacos.training.measure import this_machine
 
-    return this_machine(pick_dtype(recipe.model.dtype, pick_device("auto")))
+    place = pick_device(recipe.model.device)
+    return this_machine(pick_dtype(recipe.model.dtype, place), place)
 
 
 def as_tree(plan: Plan, estimates: Sequence[Estimate]) -> dict[str, Any]:

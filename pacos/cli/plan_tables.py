@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pacos.cli.show import duration, out, print_table, size, tokens
+from pacos.cli.show import duration, out, print_table, tokens
+from pacos.cli.show import size as whole_size
 
 if TYPE_CHECKING:
     from pacos.training.devices import Efficiency
@@ -82,7 +84,11 @@ def time_of(estimate: Estimate) -> str:
 
 def roughly(low: float, high: float) -> str:
     """A range of seconds in the unit that suits its end: 40 to 95 s, 6 to 12 min, 1.5 to 3.1 h."""
+    if high < 1:
+        return "under 1 s"
     unit, each = next((pair for pair in UNITS if high >= 2 * pair[1]), UNITS[-1])
+    if low < each / 2:
+        return f"under {two_digits(high / each)} {unit}"
     digits = 0 if unit in ("s", "min") else 1
     ends = [f"{seconds / each:.{digits}f}" for seconds in (low, high)]
     return f"{ends[0]} to {ends[1]} {unit}" if ends[0] != ends[1] else f"{ends[1]} {unit}"
@@ -91,20 +97,39 @@ def roughly(low: float, high: float) -> str:
 def dollars(estimate: Estimate) -> str:
     if estimate.dollars is None:
         return "?"
-    low, high = (f"${d:,.2f}" for d in estimate.dollars)
+    low, high = map(money, estimate.dollars)
     return low if low == high else f"{low} to {high}"
+
+
+def money(amount: float) -> str:
+    """At least two significant digits: $1,234.00, $0.40, $0.0042."""
+    return f"${amount:,.2f}" if amount >= 0.1 or amount == 0 else f"${two_digits(amount)}"
+
+
+def two_digits(number: float) -> str:
+    """Two significant digits, without an exponent."""
+    if number >= 10 or number <= 0:
+        return f"{number:,.0f}"
+    return f"{number:.{1 - math.floor(math.log10(number))}f}"
+
+
+def size(num_bytes: float) -> str:
+    """As everywhere, but small parts keep two digits: 0.31 MiB."""
+    mebibytes = num_bytes / 2**20
+    return f"{two_digits(mebibytes)} MiB" if 0.01 <= mebibytes < 10 else whole_size(num_bytes)
 
 
 def footnote(plan: Plan, own: Estimate, efficiency: Efficiency | None) -> str:
     """What the figures assume."""
     from pacos.training.devices import EFFICIENCY
-    from pacos.training.memory import CPU_SLACK, CUDA_CONTEXT, CUDA_SLACK
+    from pacos.training.memory import CPU_SHARE, CPU_SLACK, CUDA_CONTEXT, CUDA_SLACK
     from pacos.training.plan import dtype_on
 
     share = efficiency or EFFICIENCY[own.device.kind]
     flops = plan.flops(plan.recipe, plan.demand(plan.recipe, dtype_on(plan.recipe, own.device)))
     on_gpu = f"{size(CUDA_CONTEXT)} of CUDA and {CUDA_SLACK:.0%} that its allocator cannot use, on a GPU, are assumed"
-    on_cpu = f"{size(plan.runtime)} of Python and libraries, measured, and {size(CPU_SLACK)} that malloc holds back, on a CPU"
+    held = f"{size(CPU_SLACK)} and {CPU_SHARE:.0%} of the activations that malloc holds back"
+    on_cpu = f"{size(plan.runtime)} of Python and libraries, measured, and {held}, on a CPU"
     text = ASSUMED.format(flops=f"{flops:.2g} FLOP", low=share.low, high=share.high, runtime=f"{on_cpu};\n{on_gpu}")
     return f"{text}\n* planned only: pacos trains 16- and 32-bit and NF4 bases, not 8-bit ones"
 
@@ -119,20 +144,24 @@ def does_not_fit(plan: Plan, own: Estimate) -> str:
     return f"{plan.recipe.name} does not fit on {where(own)}: it needs {need}, and there are {there}\n  {advice}"
 
 
+def length_of(seconds: float) -> str:
+    return duration(seconds) if seconds >= 10 else f"{two_digits(seconds)} s"
+
+
 def print_measured(plan: Plan, own: Estimate, found: Measured, price: float | None) -> None:
     """Three steps and an evaluation beside what was planned."""
     console = out()
-    steps = ", ".join(f"{seconds:.1f} s" for seconds in found.steps)
+    steps = ", ".join(f"{two_digits(seconds)} s" for seconds in found.steps)
     off = own.memory.total / found.peak_memory_bytes - 1
     lines = [
         headline(plan),
-        f"three steps: {steps}; an evaluation of a pack: {found.evaluation:.1f} s",
-        f"time of the run: {duration(found.expected)} ({duration(found.low)} to {duration(found.high)}, 95 % t interval of 3 steps);"
+        f"three steps: {steps}; an evaluation of a pack: {two_digits(found.evaluation)} s",
+        f"time of the run: {length_of(found.expected)} ({length_of(found.low)} to {length_of(found.high)}, 95 % t interval of 3 steps);"
         f" planned {time_of(own)}",
         f"peak memory: {size(found.peak_memory_bytes)}; planned {size(own.memory.total)} ({off:+.1%})",
         f"rate: {found.flops_per_second / 1e9:,.0f} GFLOP/s, {found.flops_per_second / own.device.flops:.0%} of matrix products here",
     ]
     if price is not None:
         low, high = (seconds / 3600 * price for seconds in (found.low, found.high))
-        lines.append(f"cost: ${low:,.2f} to ${high:,.2f}")
+        lines.append(f"cost: {money(low)} to {money(high)}")
     console.print("\n".join(lines), markup=False)

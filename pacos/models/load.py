@@ -96,16 +96,21 @@ def load_shape(name: str, revision: str = "", dtype: str = "auto", device: str =
 
 def pick_device(device: str) -> torch.device:
     """Raises UsageError where there is no such device on this machine."""
+    refuse_unknown_device(device)
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
-        raise UsageError(f"model.device: '{device}' is not known; known: auto, cpu, cuda, cuda:N")
     place = torch.device(device)
     count = torch.cuda.device_count()
     if place.type == "cuda" and (place.index or 0) >= count:
         found = f"{count} CUDA device{'s'[: count != 1]}"
         raise UsageError(f"model.device: '{device}' is not there; PyTorch sees {found} on this machine")
     return place
+
+
+def refuse_unknown_device(device: str) -> None:
+    """Raises UsageError for what is no device's name on any machine."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise UsageError(f"model.device: '{device}' is not known; known: auto, cpu, cuda, cuda:N")
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:

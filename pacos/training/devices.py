@@ -26,9 +26,9 @@ class Efficiency:
     high: float
 
 
-EFFICIENCY = {"cpu": Efficiency(0.35, 0.75), "cuda": Efficiency(0.25, 0.55)}
-"""Assumed where nothing was measured. CPU: from a machine that is busy to the best of docs/performance.md; GPU: from an eager
-step to the 50 % that good trainers reach."""
+EFFICIENCY = {"cpu": Efficiency(0.3, 0.65), "cuda": Efficiency(0.25, 0.55)}
+"""Assumed where nothing was measured. CPU: from short runs, which also load, save and evaluate, to `fraction_of_peak` in
+benchmarks/results/train.json; GPU: from an eager step to the 50 % that good trainers reach."""
 
 LAUNCH_SECONDS = Efficiency(10e-6, 4e-6)
 """Assumed: what a GPU's operation takes at least, at the low and the high end. Small models on large GPUs wait for these."""
@@ -70,6 +70,7 @@ DEVICES = (
 )
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+LARGEST_MEMORY = 2**60
 
 
 def find_device(name: str) -> Device:
@@ -81,7 +82,7 @@ def find_device(name: str) -> Device:
         return found[0]
     if found:
         raise UsageError(f"--hardware {name}: which one: {', '.join(device.name for device in found)}?")
-    known = [device.name for device in DEVICES]
+    name, known = name or repr(name), [device.name for device in DEVICES]
     hint = did_you_mean(name, known)
     raise UsageError(f"--hardware {name}: not known{hint}\n  known: {HERE}, {', '.join(known)}; or give --memory 24GB")
 
@@ -97,6 +98,6 @@ def parse_bytes(text: str) -> int:
         size = float(match[1]) * UNITS[(match[2] or "").upper()] if match else 0.0
     except ValueError:
         size = 0.0
-    if size < 1:
-        raise UsageError(f"--memory {text}: give a size, as in 24GB (10^9) or 24GiB (2^30)")
+    if not 1 <= size <= LARGEST_MEMORY:
+        raise UsageError(f"--memory {text or repr(text)}: give a size, as in 24GB (10^9) or 24GiB (2^30)")
     return round(size)

@@ -31,6 +31,8 @@ from pacos.training.work import Count, Work, count, evaluation_flops, training_f
 T_95 = {2: 4.303}
 """Student's t, two-sided 95 %, by degrees of freedom."""
 PROBE_SECONDS = 0.4
+SIDE = {"cpu": 512, "cuda": 4096}
+"""Of the matrices whose products tell the rate: 1 ms on two cores, and large enough to fill a GPU."""
 
 
 @dataclass(frozen=True)
@@ -46,10 +48,9 @@ class Measured:
     flops_per_second: float
 
 
-def this_machine(dtype: torch.dtype) -> Device:
-    """The CPU or the CUDA device here: its memory, and its rate of matrix products in `dtype`, measured in half a second."""
-    place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    memory = torch.cuda.get_device_properties(0).total_memory if place.type == "cuda" else physical_memory()
+def this_machine(dtype: torch.dtype, place: torch.device) -> Device:
+    """The device `place` of this machine: its memory, and its rate of matrix products in `dtype`, measured in half a second."""
+    memory = torch.cuda.get_device_properties(place).total_memory if place.type == "cuda" else physical_memory()
     return Device(HERE, place.type, memory, matmul_flops(dtype, place))
 
 
@@ -61,8 +62,12 @@ def physical_memory() -> int:
     return min(whole, int(text)) if text.isdigit() else whole
 
 
-def matmul_flops(dtype: torch.dtype, device: torch.device, size: int = 1024) -> float:
-    """FLOP/s of products of two square matrices: the best of a few, since other work only slows them."""
+def matmul_flops(dtype: torch.dtype, device: torch.device, size: int = 0) -> float:
+    """FLOP/s of products of two square matrices in `dtype`: the best of many, since other work only slows them.
+
+    On a CPU they are small: one ends within a turn that the system gives, so the rate is that of a free machine on a busy one too.
+    """
+    size = size or SIDE[device.type]
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best, ends = math.inf, time.perf_counter() + PROBE_SECONDS
     while best is math.inf or time.perf_counter() < ends:

@@ -28,8 +28,13 @@ CUDA_CONTEXT = 600 << 20
 """Assumed: the context, the kernels and the workspaces of cuBLAS, before the first tensor."""
 CUDA_SLACK = 0.06
 """Assumed: what the caching allocator holds and cannot use, as a share of all that comes and goes."""
-CPU_SLACK = 240 << 20
-"""Measured by benchmarks/memory.py: what glibc's allocator holds and cannot give back, on every configuration alike."""
+CPU_SLACK = 70 << 20
+"""What the libraries and glibc's allocator take beyond what is asked of them once a run goes on; fitted to the peaks of
+benchmarks/memory.py, as the two below."""
+CPU_SHARE = 0.27
+"""What glibc's allocator holds and cannot give back, as a share of activations and logits, which come and go."""
+NF4_SLACK = 140 << 20
+"""bitsandbytes, and the tensors that it quantizes from."""
 
 
 @dataclass(frozen=True)
@@ -70,19 +75,20 @@ class Demand:
         each = 8 if self.recipe.train.optimizer == "adamw" else EIGHT_BIT
         return round(self.trace.trained * each)
 
-    def memory(self, runtime: int, *, slack_share: float = 0.0, devices: int = 1) -> Memory:
+    def memory(self, runtime: int, *, slack_share: float = 0.0, devices: int = 1, on_cpu: bool = False) -> Memory:
         """The phase that takes most, on each of `devices` that divide the weights. `runtime`: bytes taken by all else."""
         return max(
-            (self._of(phase, runtime, slack_share, devices) for phase in self.trace.peaks), key=lambda m: m.total
+            (self._of(phase, runtime, slack_share, devices, on_cpu) for phase in self.trace.peaks),
+            key=lambda m: m.total,
         )
 
-    def _of(self, phase: str, runtime: int, slack_share: float, devices: int) -> Memory:
+    def _of(self, phase: str, runtime: int, slack_share: float, devices: int, on_cpu: bool) -> Memory:
         live = self.trace.peaks[phase]
         optimizer = 0 if phase == "load" else self.optimizer
         found = Memory(optimizer=optimizer, phase=phase, **{name: live.get(name, 0) for name in PARTS})
         if devices > 1:
             found = divided(found, self.trace, self.recipe, devices)
-        moving = found.activations + found.logits + found.gradients
+        moving = found.activations + found.logits + (0 if on_cpu else found.gradients)
         return replace(found, runtime=runtime + round(slack_share * moving))
 
 
@@ -110,11 +116,15 @@ def divided(memory: Memory, trace: Trace, recipe: Recipe, devices: int) -> Memor
 
 
 def demand_of(recipe: Recipe, config: Any, dtype: torch.dtype, packs: Sequence[Pack]) -> Demand:
-    """Run the recipe's step on shapes, on the first of `packs`. `config` is a transformers config."""
-    return Demand(recipe, trace_deep(recipe, config, dtype, packs[0]), packs[0].num_tokens, dtype.itemsize)
+    """Run the recipe's step on shapes, on the first of `packs`; a second time, on top of its gradients, where there are more.
+
+    `config` is a transformers config.
+    """
+    traced = trace_deep(recipe, config, dtype, packs[0], 2 if len(packs) > 1 else 1)
+    return Demand(recipe, traced, packs[0].num_tokens, dtype.itemsize)
 
 
-def trace_deep(recipe: Recipe, config: Any, dtype: torch.dtype, pack: Pack) -> Trace:
+def trace_deep(recipe: Recipe, config: Any, dtype: torch.dtype, pack: Pack, passes: int = 1) -> Trace:
     """The trace of the whole model from two shallow ones: each further layer adds what the last one added.
 
     Bytes at a phase's beginning and end grow by the same amount with each layer, and its peak is at one of them.
@@ -122,9 +132,9 @@ def trace_deep(recipe: Recipe, config: Any, dtype: torch.dtype, pack: Pack) -> T
     text = config.get_text_config()
     period, layers = layer_period(text), text.num_hidden_layers
     if layers <= 4 * period:
-        return trace(recipe, config, dtype, pack)
+        return trace(recipe, config, dtype, pack, passes)
     few = 2 * period + layers % period
-    a, b = (trace(recipe, shallow(config, depth), dtype, pack) for depth in (few, few + period))
+    a, b = (trace(recipe, shallow(config, depth), dtype, pack, passes) for depth in (few, few + period))
     return a.deepened(b, (layers - few) // period)
 
 
@@ -158,5 +168,6 @@ def resident_bytes() -> int:
 def on_device(demand: Demand, kind: str, runtime: int, devices: int = 1) -> Memory:
     """The peak on a CPU, whose libraries take `runtime` bytes, or on each of `devices` GPUs. `kind`: cpu or cuda."""
     if kind == "cpu":
-        return demand.memory(runtime + CPU_SLACK, devices=devices)
+        own = CPU_SLACK + NF4_SLACK * (demand.recipe.method == "qlora")
+        return demand.memory(runtime + own, slack_share=CPU_SHARE, devices=devices, on_cpu=True)
     return demand.memory(CUDA_CONTEXT, slack_share=CUDA_SLACK, devices=devices)

@@ -23,12 +23,10 @@ from pacos.training.devices import EFFICIENCY, LAUNCH_SECONDS, Device, Efficienc
 from pacos.training.known import known_config
 from pacos.training.memory import Demand, Memory, demand_of, on_device, resident_bytes
 from pacos.training.prepare import Prepared
-from pacos.training.work import Work, evaluation_flops, filled, training_flops, work_of
+from pacos.training.work import LARGEST, Work, evaluation_flops, filled, training_flops, work_of
 
 LORA, QLORA, FULL, EIGHT = "lora", "qlora", "full", "lora, 8-bit base"
 METHODS = (FULL, LORA, EIGHT, QLORA)
-LARGEST = 1 << 17
-"""Packs are not planned beyond this many tokens."""
 STEP_OF_PACKS = 64
 
 
@@ -100,9 +98,10 @@ class Plan:
 
     def largest_pack(self, method: str, recipe: Recipe, dtype: torch.dtype, device: Device, devices: int) -> int:
         """The most tokens of a pack that fit: bytes grow in proportion, so two packs tell."""
-        few, more = (
-            self.demand(recipe, dtype, size) for size in (recipe.train.pack_tokens, 2 * recipe.train.pack_tokens)
-        )
+        few = self.demand(recipe, dtype)
+        more = self.demand(recipe, dtype, min(LARGEST, max(2 * few.pack_tokens, recipe.train.pack_tokens)))
+        if more.pack_tokens == few.pack_tokens:
+            return few.pack_tokens if self.memory(method, few, device, devices).total <= device.memory else 0
         bytes_few, bytes_more = (self.memory(method, one, device, devices).total for one in (few, more))
         if bytes_more <= bytes_few:
             return LARGEST

@@ -100,8 +100,10 @@ class Ledger(TorchDispatchMode):
             self.parts[self.numbers[tensor.untyped_storage()._cdata]] = part
 
 
-def trace(recipe: Recipe, config: Any, dtype: torch.dtype, pack: Pack) -> Trace:
+def trace(recipe: Recipe, config: Any, dtype: torch.dtype, pack: Pack, passes: int = 1) -> Trace:
     """One step on `pack` and an evaluation of it, by shapes. `config` is a transformers config.
+
+    Forward and back `passes` times, as where the gradients of several packs are added up.
 
     Raises UsageError for LoRA targets that the model lacks.
     """
@@ -115,7 +117,7 @@ def trace(recipe: Recipe, config: Any, dtype: torch.dtype, pack: Pack) -> Trace:
     with kernels_by_shape(), META, ledger:
         loaded = len(ledger.events) - 1
         trainee = set_up_shapes(recipe, model, dtype)
-        marks = [("load", loaded), *run_phases(trainee, pack, ledger)]
+        marks = [("load", loaded), *run_phases(trainee, pack, ledger, passes)]
     adapters = trainee.adapter.num_parameters if trainee.adapter else 0
     return Trace(
         peaks(ledger, marks),
@@ -142,7 +144,7 @@ def set_up_shapes(recipe: Recipe, model: Any, dtype: torch.dtype) -> Trainee:
         return set_up(recipe.model_copy(update={"train": options}), LoadedModel(model, nobody, nobody, dtype, META))
 
 
-def run_phases(trainee: Trainee, pack: Pack, ledger: Ledger) -> Iterator[tuple[str, int]]:
+def run_phases(trainee: Trainee, pack: Pack, ledger: Ledger, passes: int = 1) -> Iterator[tuple[str, int]]:
     """One step but for the optimizer's own part, then an evaluation; yields each phase with its first event."""
     name_trained(trainee, ledger)
     masters = list(trainee.masters.masters.values())
@@ -156,10 +158,13 @@ def run_phases(trainee: Trainee, pack: Pack, ledger: Ledger) -> Iterator[tuple[s
     trainee.network.model.train()
     yield "forward", len(ledger.events)
     with at_last_layer(trainee.network.model, lambda: turned.append(len(ledger.events))):
-        accumulate(trainee.network, [pack], loss)
+        accumulate(trainee.network, [pack] * passes, loss)
     ledger.name((m.grad for m in masters if m.grad is not None), "gradients")
     yield "backward", turned[0]
-    yield "gradients", turned[-1]
+    yield "gradients", turned[1]
+    if passes > 1:
+        yield "next backward", turned[2]
+        yield "next gradients", turned[3]
     yield "step", len(ledger.events)
     trainee.masters.clip(1.0)
     trainee.masters.zero_grad()

@@ -20,6 +20,8 @@ from pacos.training.known import KnownData
 from pacos.training.prepare import Prepared
 from pacos.training.symbolic import Trace
 
+LARGEST = 1 << 17
+"""Packs are not planned beyond this many tokens."""
 SAMPLE = 48
 """Steps of a run that are packed to count what all of them hold."""
 PREAMBLE = 24
@@ -90,7 +92,7 @@ def work_by(known: KnownData, recipe: Recipe) -> Work:
     options = recipe.train
     kept = 1 - recipe.data.validation_share - recipe.data.test_share
     number = round(min(known.rows, recipe.data.limit or known.rows) * kept)
-    per_step = options.batch_tokens / known.mean if options.batch_tokens else options.batch_size
+    per_step = min(number, options.batch_tokens / known.mean if options.batch_tokens else options.batch_size)
     steps = max(1, round(-(-number // per_step) * options.epochs))
     steps = min(steps, options.max_steps) if options.max_steps else steps
     rows = steps * per_step
@@ -105,7 +107,8 @@ def work_by(known: KnownData, recipe: Recipe) -> Work:
         known.mean / options.pack_tokens, known.mean, known.mean * known.targets, known.mean_square / 2
     ).times(evaluations)
     longest = min(known.longest, options.max_length)
-    batch = [alike(i, round(known.mean), known.targets) for i in range(max(1, round(per_step) - 1))]
+    most = min(options.pack_tokens, LARGEST) // round(known.mean) + 1  # rows of the first pack: memory is planned by it
+    batch = [alike(i, round(known.mean), known.targets) for i in range(min(round(per_step) - 1, most))]
     return Work(
         steps,
         training,
@@ -126,10 +129,11 @@ def alike(number: int, length: int, targets: float) -> Rendered:
 
 def filled(rows: Sequence[Rendered], size: int) -> list[Rendered]:
     """As many rows as fill a pack of `size` tokens, from the beginning and round again; at least one."""
-    taken: list[Rendered] = []
-    while not taken or sum(len(row.ids) for row in taken) < size:
-        taken.append(rows[len(taken) % len(rows)])
-    return taken if len(taken) == 1 else taken[:-1]
+    taken, held = [rows[0]], len(rows[0].ids)
+    while held + len((row := rows[len(taken) % len(rows)]).ids) <= size:
+        taken.append(row)
+        held += len(row.ids)
+    return taken
 
 
 def training_flops(trace: Trace, config: Any, recipe: Recipe, counted: Count) -> float:
@@ -147,7 +151,10 @@ def evaluation_flops(trace: Trace, config: Any, counted: Count) -> float:
 
 
 def attention_flops(config: Any, counted: Count) -> float:
-    """The two products of attention, forward."""
+    """The two products of attention, forward; none in a model without heads (Mamba), whose scan is a small part of its work."""
     text = config.get_text_config()
-    size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    return 4.0 * text.num_hidden_layers * text.num_attention_heads * size * counted.pairs
+    heads = getattr(text, "num_attention_heads", None)
+    if not heads:
+        return 0.0
+    size = getattr(text, "head_dim", None) or text.hidden_size // heads
+    return 4.0 * text.num_hidden_layers * heads * size * counted.pairs
