@@ -144,3 +144,84 @@ def test_quickstart_runs_the_whole_loop(cli: Cli, tiny_run: list[str], tmp_path:
     code, _, err = cli("quickstart", *tiny_run[2:], "--set=lora.rank=2")
     assert code == 2
     assert "runs/quickstart: exists, and was trained with other options; give another place with --out" in err
+
+
+def test_every_evaluation_is_kept_and_any_two_are_compared_without_a_model(
+    cli: Cli, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("eval", "list")[0] == 2
+    for limit in (10, 6):
+        assert cli("eval", trained, "--limit", limit, "--json")[0] == 0
+    monkeypatch.setattr("pacos.cli.eval.open_run", lambda name: pytest.fail("a model was loaded"))
+    code, out, err = cli("eval", "list")
+    assert (code, [line.split()[0] for line in out.splitlines()]) == (0, ["number", "2", "1"]), err
+    assert [entry["num_prompts"] for entry in json.loads(cli("eval", "list", "--json")[1])] == [6, 9]
+    code, out, _ = cli("eval", "diff", 1, 2, "--json", "--out", tmp_path / "diff")
+    found = json.loads(out)
+    assert (code, found["num_rows"]) == (0, 6)
+    exact = next(m for m in found["metrics"] if m["name"] == "perplexity")
+    assert (exact["difference"], exact["verdict"]) == (0.0, "no difference shown")
+    assert (tmp_path / "diff" / "report.html").is_file()
+    assert "Perplexity" in cli("eval", "diff", 2, 1)[1]
+    assert cli("eval", "diff", 1, 7)[2] == "pacos: no evaluation 7; the newest are 2, 1: see pacos eval list\n"
+
+
+def test_show_tells_which_models_answered_what(cli: Cli, trained: Path) -> None:
+    evaluation = json.loads(cli("eval", trained, "--limit", 4, "--seed", 3, "--json")[1])
+    code, out, _ = cli("eval", "show", 1, "--answers", "--json")
+    shown = json.loads(out)
+    assert code == 0
+    assert [r["base"]["text"] for r in shown["rows"]] == [r["base"]["text"] for r in evaluation["rows"]]
+    assert all(r["tuned"]["prompt_ids"] for r in shown["rows"])
+    assert all(len(r["tuned"]["ids"]) == r["tuned"]["tokens"] for r in shown["rows"])
+    record = json.loads((trained / "pacos.json").read_text())
+    sides = shown["sides"]
+    assert {side["weights_sha256"] for side in sides.values()} == {record["base"]["weights_sha256"]}
+    assert (sides["base"]["adapter_sha256"], len(sides["tuned"]["adapter_sha256"])) == ("", 64)
+    assert (shown["seed"], shown["sampling"]["temperature"]) == (3, 0.0)
+    assert (shown["split_sha256"], len(shown["dataset_sha256"])) == (record["data"]["split_sha256"], 64)
+    assert shown["versions"]["torch"]
+    text = cli("eval", "show", 1, "--answers")[1]
+    assert evaluation["verdict"] in text
+    assert evaluation["rows"][0]["instruction"] in text
+
+
+def test_a_gate_ends_with_5_where_it_does_not_hold_and_6_where_it_cannot_be_told(
+    cli: Cli, trained: Path, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate.yaml"
+    for text, code, words in (
+        ("{metric: perplexity, better_than_base_by: 0, drop: 1}", 0, "holds"),
+        ("{metric: perplexity, at_most: 1.5}", 5, "the gate does not hold"),
+        ("{metric: exact_match, no_worse_than_base_by: 0.01}", 6, "the gate cannot be told with 9 prompts"),
+        ("{metric: perplexity, atmost: 3}", 2, "unknown key 'atmost'; did you mean 'at_most'?"),
+    ):
+        gate.write_text(f"gates:\n  - {text}\n")
+        found, out, err = cli("eval", trained, "--gate", gate)
+        assert found == code, err
+        assert words in out + err
+    assert len(json.loads(cli("eval", "list", "--json")[1])) == 3
+    gates = json.loads((trained / "eval" / "eval.json").read_text())["gates"]
+    assert [g["outcome"] for g in gates] == ["cannot tell"]
+    assert "cannot tell" in (trained / "eval" / "report.html").read_text()
+    assert "cannot tell" in (trained / "eval" / "report.md").read_text()
+
+
+def test_the_workspace_may_be_elsewhere_and_is_looked_at_first(cli: Cli, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    assert cli("eval", trained, "--limit", 3, "--workspace", tmp_path / "other")[0] == 0
+    assert (tmp_path / "other" / "pacos.db").is_file()
+    assert not (tmp_path / "pacos.db").exists()
+    (tmp_path / "other" / "pacos.db").write_bytes(b"not a database at all" * 99)
+    code, _, err = cli("eval", trained, "--limit", 3, "--workspace", tmp_path / "other")
+    assert (code, "is not a whole pacos database" in err, "loading" in err) == (3, True, False)
+
+
+def test_rows_of_one_value_are_related_where_the_column_says_so(cli: Cli, trained: Path, tmp_path: Path) -> None:
+    rows = [{"instruction": f"Name animal {i}", "output": "chat", "source_page": f"p{i % 3}"} for i in range(9)]
+    (tmp_path / "mine.json").write_text(json.dumps(rows))
+    code, out, err = cli("eval", trained, "--data", tmp_path / "mine.json", "--cluster", "source_page", "--json")
+    assert code == 0, err
+    assert json.loads(out)["num_clusters"] == 3
+    code, _, err = cli("eval", trained, "--data", tmp_path / "mine.json", "--cluster", "page")
+    assert (code, "no row has a column 'page' to tell related rows by; they have: source_page" in err) == (2, True)

@@ -1,6 +1,7 @@
 """The report: self-contained, escaped, and the words and figures that it opens with."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from pacos.evaluation import METRICS, Evaluation, RowResult, html_report, write_report
 from pacos.evaluation.charts import forest_mark, length_histogram, loss_scatter
 from pacos.evaluation.comparison import compare_groups, compare_rows
+from pacos.evaluation.gates import Condition, hold
 from pacos.evaluation.metrics import EXACT, measure
 from pacos.evaluation.report import change_kind, most_changed
 from pacos.evaluation.worddiff import mark_changes
@@ -129,7 +131,8 @@ def test_the_page_has_a_mark_for_each_metric_and_group():
 def test_the_legend_says_what_each_place_of_a_bar_means():
     assert (
         Page(html_report(evaluation())).text.count(
-            "Right of the line is better, or more where no side is; each bar has its own scale. A bar that touches the line "
+            "Right of the line is better, or more where no side is; each bar has its own scale. The p is of a paired "
+            "permutation test, corrected for all measures together (Holm). A bar that touches the line, or a p over 0.05, "
             "shows no difference, and neither does one away from it that says too few rows: base and tuned differ on fewer "
             "than 6."
         )
@@ -210,3 +213,47 @@ def test_the_scatter_has_a_dot_for_each_row_coloured_by_who_lost_less():
     svg = loss_scatter([(2.0, 1.0), (1.0, 2.0), (1.0, 1.0), (50.0, 1.0)])
     assert re.findall(r'<circle class="(\w+)"', svg) == ["better", "worse", "same", "better"]
     assert loss_scatter([(0.0, 0.0)]).count("<circle") == 1
+
+
+def mixed():
+    """Eight rows gained, four lost, four as they were."""
+    gained = [row(i) for i in range(8)]
+    lost = [row(i, f"answer number {i}", "no idea") for i in range(8, 12)]
+    return [*gained, *lost, *(row(i, "no idea", "no idea") for i in range(12, 16))]
+
+
+def test_regressions_are_shown_first():
+    kinds = [change_kind(r) for r in most_changed(mixed())]
+    assert kinds == ["lost"] * 4 + ["gained"] * 8
+    html = html_report(evaluation(mixed()))
+    assert html.index('data-change="lost"') < html.index('data-change="gained"')
+
+
+def test_rows_are_counted_won_and_lost_with_an_interval():
+    page = Page(html_report(evaluation(mixed())))
+    assert (
+        "Nearer to the reference on 8, as near on 4, further on 4: 66.7 % of the rows that differ (95 % interval 39.1 % to "
+        "86.2 %). Exact answers: 8 gained, 4 lost (McNemar, exact p 0.388, mid-p 0.267)."
+    ) in page.text
+    assert ("aria-label", "won 8, tied 4, lost 4") in page.attributes
+    assert "Row by row" not in Page(html_report(evaluation([row(i, "x", "x") for i in range(8)]))).text
+
+
+def test_what_is_undecided_says_how_many_rows_it_would_take():
+    told = evaluation(mixed())
+    exact = told.metric("exact_match")
+    assert exact.verdict == "no difference shown"
+    assert f"Exact match +25.0 pts {exact.more_rows} more rows" in Page(html_report(told)).text
+    same = [row(i, "x", "x") for i in range(8)]
+    alike = [replace(r, tuned=r.base) for r in same]
+    assert "What it would take" not in Page(html_report(evaluation(alike))).text
+
+
+def test_a_gate_stands_above_the_figures_with_its_odds():
+    told = evaluation(mixed())
+    gates = hold([Condition(metric="exact_match", no_worse_than_base_by=0.1)], told, rng=np.random.default_rng(0))
+    text = Page(html_report(replace(told, gates=gates))).text
+    assert text.index("cannot tell Exact match, no worse than base by 10.0 pts: +25.0 pts (95 %") < text.index(
+        "What changed"
+    )
+    assert "an equally good model is refused in" in text

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pacos.cli.eval_gate import print_gates
-from pacos.cli.show import out, plain, print_table, safe
+from pacos.cli.show import out, plain, print_table, safe, say
 from pacos.workspace import find_workspace
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ def list_entries(workspace: Workspace = None, as_json: AsJson = False) -> None:
         (str(e.id), e.created[:16].replace("T", " "), safe(e.name), f"{e.num_prompts:,}", safe(e.data), safe(e.verdict))
         for e in entries
     ]
-    print_table(out(), LIST_HEADER, rows)
+    if rows:
+        print_table(out(), LIST_HEADER, rows)
+    else:
+        say("no evaluations yet; make one with: pacos eval")
 
 
 def show_entry(

@@ -44,6 +44,12 @@ def verdict_class(metric: MetricResult) -> str:
     return metric.verdict if metric.verdict in ("better", "worse") else "same"
 
 
+def badge(metric: MetricResult) -> str:
+    """A verdict as a coloured word, with its arrow."""
+    sign = {"better": "\u25b2 ", "worse": "\u25bc "}.get(metric.verdict, "")
+    return f'<span class="badge {verdict_class(metric)}">{sign}{metric.verdict}</span>'
+
+
 def dumbbell(base: float, tuned: float, kind: str) -> str:
     """Two shares, 0 to 1, on a common track: base hollow, tuned filled."""
     ends = f'x1="{_inset(base)}" x2="{_inset(tuned)}"'

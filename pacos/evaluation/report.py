@@ -20,11 +20,12 @@ from typing import Any
 
 from pacos.evaluation import charts
 from pacos.evaluation.metrics import Answer
+from pacos.evaluation.report_sections import gates_section, undecided_section, wins_section
 from pacos.evaluation.results import Evaluation, GroupResult, MetricResult, RowResult
 from pacos.evaluation.statistics import FEWEST_ROWS
 from pacos.evaluation.tables import BETTER_WHEN, method_note
 from pacos.evaluation.worddiff import mark_changes
-from pacos.evaluation.wording import counted, format_difference, format_interval, format_value
+from pacos.evaluation.wording import counted, format_difference, format_interval, format_p, format_value
 
 EXAMPLES_SHOWN = 60
 GROUPS_UNFOLDED = 24
@@ -57,13 +58,16 @@ def html_report(evaluation: Evaluation) -> str:
         tally=_tally(evaluation.metrics),
         metrics="".join(map(_metric, evaluation.metrics)),
         fewest=FEWEST_ROWS,
+        gates=gates_section(evaluation.gates),
+        wins=wins_section(evaluation),
+        undecided=undecided_section(evaluation),
         groups=_groups(evaluation.groups),
         lengths=charts.length_histogram(*_both(evaluation.rows, lambda answer: answer.tokens)),
         losses=charts.loss_scatter(
             list(zip(*_both(evaluation.rows, lambda answer: answer.nll_per_token), strict=True))
         ),
         filters=_filters(shown),
-        shown=f"{len(shown)} of {len(evaluation.rows)} rows, those that changed most",
+        shown=f"{len(shown)} of {len(evaluation.rows)} rows, those that changed most, regressions first",
         examples="".join(map(_example, shown)) or "<p>No answer changed.</p>",
         method=escape(method_note(evaluation)),
         record=_record(record),
@@ -71,13 +75,16 @@ def html_report(evaluation: Evaluation) -> str:
 
 
 def most_changed(rows: Sequence[RowResult], count: int = EXAMPLES_SHOWN) -> list[RowResult]:
-    """Rows whose answers differ, largest change first; a third of the places are kept for changes for the worse."""
+    """Rows whose answers differ, most changed first: those that became worse, then the others. A third of the places are
+    kept for the former."""
     changed = sorted((r for r in rows if r.base.text != r.tuned.text), key=lambda r: (-abs(r.change), r.id))
     worse = [row for row in changed if row.change < 0]
     better = [row for row in changed if row.change >= 0]
     places_for_worse = max(count // 3, count - len(better))
     kept = {row.id for row in [*worse[:places_for_worse], *better[: count - min(len(worse), places_for_worse)]]}
-    return [row for row in changed if row.id in kept]
+    return [row for row in changed if row.id in kept and row.change < 0] + [
+        row for row in changed if row.id in kept and row.change >= 0
+    ]
 
 
 def change_kind(row: RowResult) -> str:
@@ -110,13 +117,8 @@ def _said(evaluation: Evaluation, metric: MetricResult) -> str:
     interval = format_interval(metric.interval, metric.unit, signed=True)
     return (
         f"{escape(metric.label)}: <b>{format_difference(metric.difference, metric.unit)}</b> "
-        f"({100 * evaluation.level:g} % interval {interval}), {_badge(metric)}"
+        f"({100 * evaluation.level:g} % interval {interval}), {charts.badge(metric)}"
     )
-
-
-def _badge(metric: MetricResult) -> str:
-    sign = {"better": "\u25b2 ", "worse": "\u25bc "}.get(metric.verdict, "")
-    return f'<span class="badge {charts.verdict_class(metric)}">{sign}{metric.verdict}</span>'
 
 
 def _tally(metrics: Iterable[MetricResult]) -> str:
@@ -139,7 +141,9 @@ def _metric(metric: MetricResult) -> str:
         f"{side('base', metric.base, metric.base_interval)}{side('tuned', metric.tuned, metric.tuned_interval)}"
         f"{charts.forest_mark(metric)}"
         f'<div class="side difference"><span>difference</span><b>{difference}</b>'
-        f"<small>{format_interval(interval, metric.unit, signed=True)}</small></div>{_badge(metric)}</li>"
+        f"<small>{format_interval(interval, metric.unit, signed=True)}</small>"
+        f"<small>p {format_p(metric.p_corrected)}</small></div>"
+        f"{charts.badge(metric)}</li>"
     )
 
 

@@ -4,6 +4,8 @@
 
     verdict          one sentence                      metrics[], groups[]  see `MetricResult`, `GroupResult`
     rows[]           see `RowResult`, `Answer`         num_rows, num_clusters, rows_cut, level, resamples, bleu_signature
+    wins             `Wins` by row                     exact_match_flips    rows won and lost, McNemar's p
+    gates[]          outcome, figure and odds of each
     rows_left_out[]  file:line or id of each           record               what the caller knows of the run: recipe,
                                                                             models, split, contract, date
 
@@ -17,10 +19,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from pacos.evaluation.metrics import Answer, Direction, Unit
-from pacos.evaluation.statistics import Interval, Verdict
+from pacos.evaluation.statistics import Interval, Verdict, mcnemar, wilson
 from pacos.evaluation.wording import format_difference, format_interval, format_value
 
 
@@ -39,14 +41,15 @@ class RowResult:
     """Rows of one name are related, and are resampled together; empty: the row is by itself."""
 
     @property
+    def score_change(self) -> float:
+        """How much nearer the answer came to the reference: exact match, and ROUGE-L."""
+        return (self.tuned.exact - self.base.exact) + (self.tuned.rouge_l - self.base.rouge_l)
+
+    @property
     def change(self) -> float:
         """How far tuned moved from base on this row: exact match counts most, then ROUGE-L, then the loss per token."""
         loss = self.base.nll_per_token - self.tuned.nll_per_token
-        return (
-            (self.tuned.exact - self.base.exact)
-            + (self.tuned.rouge_l - self.base.rouge_l)
-            + 0.1 * max(-1.0, min(1.0, loss))
-        )
+        return self.score_change + 0.1 * max(-1.0, min(1.0, loss))
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,24 @@ class GroupResult:
     metric: MetricResult
 
 
+class Wins(NamedTuple):
+    """Rows on which tuned is nearer to the reference, further from it, and as near."""
+
+    won: int
+    lost: int
+    tied: int
+
+    @property
+    def rate(self) -> float:
+        """Ties count half."""
+        return (self.won + self.tied / 2) / sum(self)
+
+    @property
+    def decided_interval(self) -> Interval:
+        """Wilson's, of the share won among the rows that are not tied."""
+        return wilson(self.won, self.won + self.lost)
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Base against tuned, on `rows`.
@@ -116,6 +137,18 @@ class Evaluation:
         return exact if max(exact.base, exact.tuned) > 0 else self.metric("rouge_l")
 
     @property
+    def wins(self) -> Wins:
+        """Row by row: on how many tuned's answer is nearer to the reference than base's."""
+        changes = [row.score_change for row in self.rows]
+        return Wins(sum(c > 0 for c in changes), sum(c < 0 for c in changes), sum(c == 0 for c in changes))
+
+    @property
+    def flips(self) -> tuple[int, int]:
+        """Rows that tuned alone has exactly right, and rows that base alone has: McNemar's two counts."""
+        pairs = [(row.tuned.exact, row.base.exact) for row in self.rows]
+        return pairs.count((True, False)), pairs.count((False, True))
+
+    @property
     def headline(self) -> str:
         """The verdict in words: `lead`, then perplexity."""
         return f"On {len(self.rows)} rows: {self.sentence(self.lead)}; {self.sentence(self.metric('perplexity'))}."
@@ -142,6 +175,10 @@ class Evaluation:
             "resamples": self.resamples,
             "bleu_signature": self.bleu_signature,
             "metrics": [_plain(metric) for metric in self.metrics],
+            "wins": {"won": self.wins.won, "lost": self.wins.lost, "tied": self.wins.tied, "rate": self.wins.rate},
+            "exact_match_flips": dict(
+                zip(("gained", "lost", "p_exact", "p_mid"), (*self.flips, *mcnemar(*self.flips)), strict=True)
+            ),
             "groups": [_plain(group) for group in self.groups],
             "gates": [gated.to_json() for gated in self.gates],
             "rows": [_plain(row) for row in self.rows],

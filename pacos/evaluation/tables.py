@@ -32,7 +32,9 @@ def render_groups(evaluation: Evaluation, most: int = 12) -> list[tuple[str, ...
 def markdown_table(evaluation: Evaluation) -> str:
     """The table, with the sentence over it and what it was made with under it."""
     lines = [_line(HEADER), _line(["---", *["---:"] * 5, "---"]), *map(_line, render_table(evaluation))]
-    return "\n".join([evaluation.headline, "", *lines, "", method_note(evaluation)]) + "\n"
+    gates = [line for gated in evaluation.gates for line in (f"- {gated.sentence}", *(f"  - {n}" for n in gated.notes))]
+    parts = [evaluation.headline, "", *lines, "", *gates, *([""] if gates else []), method_note(evaluation)]
+    return "\n".join(parts) + "\n"
 
 
 def method_note(evaluation: Evaluation) -> str:

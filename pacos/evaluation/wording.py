@@ -36,6 +36,11 @@ def format_p(p: float) -> str:
     return "<0.001" if p < 0.0005 else f"{p:.3f}"
 
 
+def format_share(share: float, decimals: int = 1) -> str:
+    """`1.8 %`."""
+    return f"{100 * share:.{decimals}f} %"
+
+
 def counted(number: int, one: str, many: str = "") -> str:
     """`1 row`, `2 rows`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

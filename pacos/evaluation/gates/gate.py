@@ -13,7 +13,7 @@ from pacos.evaluation.gates.schema import Condition
 from pacos.evaluation.gates.simulate import Odds, simulate
 from pacos.evaluation.results import Evaluation
 from pacos.evaluation.statistics import cluster_sums
-from pacos.evaluation.wording import format_difference, format_interval, format_value
+from pacos.evaluation.wording import format_difference, format_interval, format_share, format_value
 
 WORDS = {
     "at_least": "at least {}",
@@ -59,14 +59,14 @@ class Gated:
         )
 
     def _alarm(self) -> str:
-        who = "equally good model" if self.condition.against_base else "model right at the line"
+        who = "an equally good model" if self.condition.against_base else "a model right at the line"
         if self.equal is None:
-            return f"an {who} cannot be simulated from these answers" if self.condition.against_base else ""
+            return f"{who} cannot be simulated from these answers" if self.condition.against_base else ""
         odds, low, high = self.equal, *self.equal.refused_interval
         return (
-            f"of {'an' if self.condition.against_base else 'a'} {who} it refuses {odds.refused_share:.1%} "
-            f"({low:.1%} to {high:.1%}) and cannot tell {odds.undecided / odds.simulations:.0%}, in {odds.simulations} "
-            f"simulations of these {self.num_units} prompts"
+            f"{who} is refused in {format_share(odds.refused_share)} ({format_share(low)} to {format_share(high)}) and not "
+            f"told in {format_share(odds.undecided / odds.simulations, 0)} of {odds.simulations} simulations of these "
+            f"{self.num_units} prompts"
         )
 
     def _power(self) -> str:
@@ -77,7 +77,7 @@ class Gated:
         if self.dropped is None:
             return f"a drop of {size} cannot be simulated from these answers: none of them is that much worse"
         low, high = self.dropped.refused_interval
-        return f"a drop of {size} it refuses in {self.dropped.refused_share:.1%} ({low:.1%} to {high:.1%})"
+        return f"a drop of {size} is refused in {format_share(self.dropped.refused_share)} ({format_share(low)} to {format_share(high)})"
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
