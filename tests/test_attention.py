@@ -83,7 +83,8 @@ def test_attention_over_a_forest_is_the_masked_product_and_so_are_its_gradients(
 def test_buckets_hold_every_query_once_and_keep_to_their_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pacos.models.kernels.attention.ROOM", 4 * 9 * 14)
     buckets = FOREST.buckets(None, 4)
-    queries = sorted(at for bucket in buckets for span in bucket.spans for at in range(*span.queries))
+    runs = [run for bucket in buckets for run in bucket.queries.runs.tolist()]
+    queries = sorted(start + i for start, count, *_ in runs for i in range(count))
     assert queries == list(range(31))
     assert len(buckets) > 3
     for bucket in buckets:

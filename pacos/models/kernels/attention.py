@@ -14,7 +14,7 @@ Shapes: H query heads, K key heads, G = H // K, T tokens, D head size; a bucket 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,17 +60,42 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Bucket:
-    """Spans of like size; `first`, `last` (n, t): the keys that each query sees."""
+class Table:
+    """Where runs of tokens lie among the rows of a batched product, `room` rows a span.
 
-    spans: Sequence[Span]
+    `runs` (R, 5): first token, how many, span, first row, rows to spare behind it.
+    """
+
+    runs: Tensor
+    spans: int
+    room: int
+
+    @classmethod
+    def of(cls, spans: Sequence[Sequence[Run]]) -> Table:
+        room = max(sum(stop - start for start, stop in runs) for runs in spans)
+        lines = []
+        for number, runs in enumerate(spans):
+            at = 0
+            for start, stop in runs:
+                lines.append([start, stop - start, number, at, 0])
+                at += stop - start
+            lines[-1][4] = room - at
+        return cls(torch.tensor(lines, dtype=torch.int64), len(spans), room)
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """n spans of like size, of t queries and s keys at most; `first`, `last` (n, t): the keys that each query sees."""
+
+    queries: Table
+    keys: Table
     first: Tensor
     last: Tensor
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """n spans, t queries, s keys."""
-        return len(self.spans), self.first.shape[1], max(span.num_keys for span in self.spans)
+        return self.queries.spans, self.queries.room, self.keys.room
 
 
 def buckets_of(spans: Sequence[Span], heads: int) -> list[Bucket]:
@@ -97,7 +122,7 @@ def _bucket(spans: list[Span]) -> Bucket:
     for i, span in enumerate(spans):
         from_, to = span.seen()
         first[i, : len(from_)], last[i, : len(to)] = torch.tensor(from_), torch.tensor(to)
-    return Bucket(spans, first, last)
+    return Bucket(Table.of([[span.queries] for span in spans]), Table.of([span.keys for span in spans]), first, last)
 
 
 def attend_spans(
@@ -124,11 +149,12 @@ class _Attention(torch.autograd.Function):
     def forward(
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, buckets: Any, scaling: float, softcap: Any
     ) -> Tensor:
-        out = torch.empty(query.shape, dtype=query.dtype, device=query.device)
+        out, heads = query.new_zeros(query.shape), key.shape[1]
         for bucket in buckets:
-            q, k, v = _queries(query, bucket, key.shape[1]), _keys(key, bucket), _keys(value, bucket)
+            q = _gather(query, bucket.queries, heads)
+            k, v = (_gather(x, bucket.keys, heads) for x in (key, value))
             weights, _ = _weights(q, k, bucket, scaling, softcap)
-            _put_queries(out, torch.bmm(weights, v), bucket)
+            _scatter_add(out, torch.bmm(weights, v), bucket.queries)
         ctx.save_for_backward(query, key, value)
         ctx.rest = buckets, scaling, softcap
         return out
@@ -137,67 +163,45 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value = ctx.saved_tensors
         buckets, scaling, softcap = ctx.rest
-        dquery = torch.empty_like(query, memory_format=torch.contiguous_format)
-        dkey, dvalue = (torch.zeros_like(x, memory_format=torch.contiguous_format) for x in (key, value))
+        heads = key.shape[1]
+        dquery, dkey, dvalue = (x.new_zeros(x.shape) for x in (query, key, value))
         for bucket in buckets:
-            q, k, v = _queries(query, bucket, key.shape[1]), _keys(key, bucket), _keys(value, bucket)
-            dout = _queries(upstream[0], bucket, key.shape[1])
+            q, dout = (_gather(x, bucket.queries, heads) for x in (query, upstream[0]))
+            k, v = (_gather(x, bucket.keys, heads) for x in (key, value))
             weights, slope = _weights(q, k, bucket, scaling, softcap)
-            _add_keys(dvalue, torch.bmm(weights.transpose(1, 2), dout), bucket)
+            _scatter_add(dvalue, torch.bmm(weights.transpose(1, 2), dout), bucket.keys)
             dscores = _softmax_backward(weights, torch.bmm(dout, v.transpose(1, 2)))
             dscores = dscores if slope is None else dscores.mul_(slope)
-            _put_queries(dquery, torch.bmm(dscores, k).mul_(scaling), bucket)
-            _add_keys(dkey, torch.bmm(dscores.transpose(1, 2), q).mul_(scaling), bucket)
+            _scatter_add(dquery, torch.bmm(dscores, k), bucket.queries, scaling)
+            _scatter_add(dkey, torch.bmm(dscores.transpose(1, 2), q), bucket.keys, scaling)
         return dquery, dkey, dvalue, None, None, None
 
 
-def _queries(x: Tensor, bucket: Bucket, kv: int) -> Tensor:
-    """x (T, H, D) -> (n K, G t, D), zeros where a span has fewer than t."""
-    n, t, _ = bucket.shape
-    heads, size = x.shape[1:]
-    out = x.new_empty(n, kv, heads // kv, t, size)
-    for place, span in zip(out, bucket.spans, strict=True):
-        own = span.num_queries
-        place[:, :, :own] = x[slice(*span.queries)].view(own, kv, -1, size).permute(1, 2, 0, 3)
-        place[:, :, own:] = 0
-    return out.view(n * kv, -1, size)
+def _gather(x: Tensor, table: Table, heads: int) -> Tensor:
+    """x (T, H, D) -> (n K, G t, D), K = `heads`; the runs of a span end to end, zeros behind them."""
+    n, room, runs = table.spans, table.room, table.runs
+    rows = x.new_empty(n, x.shape[1], room, x.shape[2])
+    if native.fits(rows) and x.stride(2) == 1:
+        token, head = x.stride()[:2]
+        native.call("gather_runs", x, rows, runs, len(runs), x.shape[1], room, x.shape[2], token, head, native.wide(x))
+    else:
+        for start, count, span, at, spare in runs.tolist():
+            rows[span, :, at : at + count] = x[start : start + count].transpose(0, 1)
+            rows[span, :, at + count : at + count + spare] = 0
+    return rows.view(n * heads, -1, x.shape[2])
 
 
-def _put_queries(x: Tensor, rows: Tensor, bucket: Bucket) -> None:
-    """The inverse of `_queries`, into x (T, H, D)."""
-    n, t, _ = bucket.shape
-    rows = rows.view(n, -1, t, x.shape[2])
-    for row, span in zip(rows, bucket.spans, strict=True):
-        x[slice(*span.queries)] = row[:, : span.num_queries].transpose(0, 1)
-
-
-def _keys(x: Tensor, bucket: Bucket) -> Tensor:
-    """x (T, K, D) -> (n K, s, D), the runs of a span end to end, zeros behind them."""
-    n, _, s = bucket.shape
-    heads, size = x.shape[1:]
-    out = x.new_empty(n, heads, s, size)
-    for place, span in zip(out, bucket.spans, strict=True):
-        for at, run in _placed(span):
-            place[:, at] = x[slice(*run)].transpose(0, 1)
-        place[:, span.num_keys :] = 0
-    return out.view(n * heads, s, size)
-
-
-def _add_keys(x: Tensor, rows: Tensor, bucket: Bucket) -> None:
-    """The transpose of `_keys`: what several spans see gets the sum, in x (T, K, D)."""
-    n, _, s = bucket.shape
-    rows = rows.view(n, -1, s, x.shape[2])
-    for row, span in zip(rows, bucket.spans, strict=True):
-        for at, run in _placed(span):
-            x[slice(*run)] += row[:, at].transpose(0, 1)
-
-
-def _placed(span: Span) -> Iterator[tuple[slice, Run]]:
-    """Each run of keys, and its place among all of them."""
-    at = 0
-    for start, stop in span.keys:
-        yield slice(at, at + stop - start), (start, stop)
-        at += stop - start
+def _scatter_add(x: Tensor, rows: Tensor, table: Table, scale: float = 1.0) -> None:
+    """The transpose of `_gather`: what several spans see gets the sum, times `scale`, in x (T, H, D)."""
+    rows = rows.view(table.spans, x.shape[1], table.room, x.shape[2])
+    runs = table.runs
+    if native.fits(x, rows):
+        token, head = x.stride()[:2]
+        sizes = len(runs), x.shape[1], table.room, x.shape[2], token, head
+        native.call("scatter_runs", rows, x, runs, *sizes, float(scale), native.wide(x))
+        return
+    for start, count, span, at, _ in runs.tolist():
+        x[start : start + count] += rows[span, :, at : at + count].transpose(0, 1) * scale
 
 
 def _weights(

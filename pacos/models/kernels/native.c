@@ -223,6 +223,49 @@ int rotate(void *x, const float *cos, const float *sin, i64 rows, i64 heads, i64
     return failed;
 }
 
+/* Runs of tokens to and from the rows of a batched product: run u, `table[u]` = (start, count, span, at, spare), lies at rows
+ * [at, at + count) of its span, with `spare` rows of zeros behind it. x: (tokens, heads, size), its strides given; rows:
+ * (spans, heads, room, size). */
+typedef struct {
+    i64 start, count, span, at, spare;
+} Run;
+
+void gather_runs(const void *x, void *rows, const Run *table, i64 runs, i64 heads, i64 room, i64 size, i64 token, i64 head, int wide) {
+    i64 bytes = wide ? 4 : 2;
+#pragma omp parallel for collapse(2)
+    for (i64 u = 0; u < runs; u++)
+        for (i64 h = 0; h < heads; h++) {
+            Run run = table[u];
+            const char *in = (const char *)x + (run.start * token + h * head) * bytes;
+            char *out = (char *)rows + ((run.span * heads + h) * room + run.at) * size * bytes;
+            for (i64 i = 0; i < run.count; i++) memcpy(out + i * size * bytes, in + i * token * bytes, size * bytes);
+            memset(out + run.count * size * bytes, 0, run.spare * size * bytes);
+        }
+}
+
+/* x += by * rows. Runs may share tokens, so it is the values of a head that the threads share out. */
+void scatter_runs(const void *rows, void *x, const Run *table, i64 runs, i64 heads, i64 room, i64 size, i64 token, i64 head, float by,
+                  int wide) {
+    i64 halves = 2, width = (size + 1) / 2;
+#pragma omp parallel for collapse(2)
+    for (i64 h = 0; h < heads; h++)
+        for (i64 half = 0; half < halves; half++)
+            for (i64 u = 0; u < runs; u++) {
+                i64 from = half * width, to = half ? size : width;
+                for (i64 i = 0; i < table[u].count; i++) {
+                    i64 in = ((table[u].span * heads + h) * room + table[u].at + i) * size;
+                    i64 out = (table[u].start + i) * token + h * head;
+                    if (wide)
+                        for (i64 d = from; d < to; d++) ((float *)x)[out + d] += by * ((const float *)rows)[in + d];
+                    else
+                        for (i64 d = from; d < to; d++) {
+                            float sum = widen(((uint16_t *)x)[out + d]) + by * widen(((const uint16_t *)rows)[in + d]);
+                            ((uint16_t *)x)[out + d] = narrow(sum);
+                        }
+                }
+            }
+}
+
 /* Softmax in place over the columns [first, last) of each row, zeros elsewhere. Scores lie as (blocks, repeats, queries,
  * columns); first and last as (blocks, queries): the same for all repeats (heads). */
 int softmax_spans(void *scores, const int32_t *first, const int32_t *last, i64 blocks, i64 repeats, i64 queries, i64 columns,
