@@ -101,7 +101,9 @@ def agreement() -> dict[str, Any]:
         }
         for half, (changed, hits, both) in halves.items()
     }
-    return {"halves": shares, **run["result"]["agreement"], "mended": run["result"]["mended"]}
+    agreed, mended = run["result"]["agreement"], run["result"]["mended"]
+    mended = {name: value for name, value in mended.items() if name not in ("path", "changes")}
+    return {"halves": shares, **agreed, "cleaned": CLEANED.name, "mended": mended}
 
 
 def perturbed(rows: list[dict[str, str]], count: int) -> Iterator[str]:
