@@ -137,7 +137,7 @@ def estimates_of(plan: Plan, asked: Asked) -> list[Estimate]:
 
     devices, methods = chosen(plan.recipe, asked) or common(plan.recipe), methods_of(plan.recipe)
     options: dict[str, Any] = {"devices": asked.gpus, "price": asked.price, "efficiency": asked.efficiency}
-    found = {}
+    found: dict[tuple[Device, str], Estimate] = {}
     with bar("running the step on shapes") as shown:
         for done, method in enumerate(methods, 1):
             found |= {(device, method): plan.estimate(method, device, **options) for device in devices}
