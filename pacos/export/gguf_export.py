@@ -45,7 +45,7 @@ def export_gguf(origin: Origin, out: Path, *, type: str, say: Say, lora: bool = 
     with new_folder(out) as draft:
         path = draft / f"{origin.name}.{type}.gguf"
         say(f"writing {type}, architecture {names.architecture}")
-        _write(origin, path, type)
+        write_type(origin, path, type)
         say(f"measuring {origin.name}")
         network = origin.network()
         length = min(network.max_length, context_length(origin.config))
@@ -70,7 +70,7 @@ def export_gguf(origin: Origin, out: Path, *, type: str, say: Say, lora: bool = 
     return tree
 
 
-def _write(origin: Origin, path: Path, type: str) -> None:
+def write_type(origin: Origin, path: Path, type: str) -> None:
     """The file itself; K-quants by llama.cpp from one in fp32."""
     weights = merged_weights(origin, "fp32")
     if type in TYPES:
