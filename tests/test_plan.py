@@ -309,7 +309,7 @@ def test_what_would_make_a_run_fit_is_said_and_does(alpaca_lora: Plan) -> None:
         (["--measure", "--memory", "24GB"], "so --memory has no effect beside it"),
         (["--measure", "--hardware", "4090"], "so --hardware has no effect beside it"),
         (["--mfu", "0"], "give a share above 0"),
-        (["--mfu", "nan"], "--mfu nan: give a finite number"),
+        (["--mfu", "nan"], "Invalid value for '--mfu'"),
         (["--price", "inf"], "--price inf: give a finite number"),
         (["--hardware", ""], "--hardware '': not known"),
         (["--memory", ""], "--memory '': give a size, as in 24GB"),

@@ -98,9 +98,9 @@ class Plan:
 
     def largest_pack(self, method: str, recipe: Recipe, dtype: torch.dtype, device: Device, devices: int) -> int:
         """The most tokens of a pack that fit: bytes grow in proportion, so two packs tell."""
-        few = self.demand(recipe, dtype)
-        more = self.demand(recipe, dtype, min(LARGEST, max(2 * few.pack_tokens, recipe.train.pack_tokens)))
-        if more.pack_tokens == few.pack_tokens:
+        size = min(recipe.train.pack_tokens, LARGEST // 2)
+        few, more = (self.demand(recipe, dtype, tokens) for tokens in (size, 2 * size))
+        if more.pack_tokens == few.pack_tokens:  # a row alone is longer than either
             return few.pack_tokens if self.memory(method, few, device, devices).total <= device.memory else 0
         bytes_few, bytes_more = (self.memory(method, one, device, devices).total for one in (few, more))
         if bytes_more <= bytes_few:
