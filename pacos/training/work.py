@@ -113,7 +113,7 @@ def work_by(known: KnownData, recipe: Recipe) -> Work:
         steps,
         training,
         evaluation,
-        [alike(len(batch), longest, known.targets), *batch],
+        [alike(known.rows, longest, known.targets), *batch],
         [alike(i, round(known.mean), known.targets) for i in range(512)],
         known.mean,
         f"{known.rows:,} rows of {recipe.data.path} by what is known of it: {known.mean:.0f} tokens a row, not tokenized here",
