@@ -20,7 +20,6 @@ Workspace = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print the result as JSON")]
 Number = Annotated[int, typer.Argument(help="number of an evaluation, from pacos eval list")]
-LIST_HEADER = ("number", "created", "run", "rows", "data", "verdict")
 
 
 def list_entries(workspace: Workspace = None, as_json: AsJson = False) -> None:
@@ -33,13 +32,13 @@ def list_entries(workspace: Workspace = None, as_json: AsJson = False) -> None:
         brief = ("id", "kind", "name", "created", "num_prompts", "data", "verdict", "seed")
         print(json.dumps([{name: getattr(entry, name) for name in brief} for entry in entries]))
         return
-    rows = [
-        (str(e.id), e.created[:16].replace("T", " "), safe(e.name), f"{e.num_prompts:,}", safe(e.data), safe(e.verdict))
-        for e in entries
-    ]
-    if rows:
-        print_table(out(), LIST_HEADER, rows)
-    else:
+    console = out()
+    for entry in entries:
+        created = entry.created[:16].replace("T", " ")
+        head = f"{entry.id:>4}  {created}  {safe(entry.name)}, {entry.num_prompts:,} rows of {safe(entry.data)}"
+        console.print(head, markup=False, style="bold")
+        console.print(f"      {safe(entry.verdict)}", markup=False)
+    if not entries:
         say("no evaluations yet; make one with: pacos eval")
 
 
