@@ -59,6 +59,8 @@ def test_a_merged_model_goes_out_as_a_difference_and_comes_back(tmp_path: Path, 
     name = "model.safetensors"
     assert (tmp_path / "back" / name).read_bytes() == (tmp_path / "merged" / name).read_bytes()
     assert (tmp_path / "back" / "tokenizer.json").read_bytes() == (base / "tokenizer.json").read_bytes()
+    assert (tmp_path / "back" / "README.md").read_bytes() == (tmp_path / "merged" / "README.md").read_bytes()
+    assert "as a difference to its base" in (tmp_path / "out" / "README.md").read_text()
     unchanged = load_file(tmp_path / "out" / name)["model.layers.0.mlp.up_proj.weight"]
     assert not unchanged.any()
 

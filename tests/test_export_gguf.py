@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prompts_tokenizers import PHI3_JINJA, PHI3_TOKENS, sentencepiece_tokenizer, with_tokens
+from prompts_tokenizers import PHI3_JINJA, PHI3_TOKENS, real_tokenizer, sentencepiece_tokenizer, with_tokens
 
 from pacos.errors import GateError, UsageError
 from pacos.export import gguf_export
@@ -17,7 +17,7 @@ from pacos.export.gguf_export import export_gguf
 from pacos.export.gguf_lora import write_lora
 from pacos.export.gguf_metadata import frequency_factors, metadata
 from pacos.export.gguf_names import Names
-from pacos.export.gguf_read import GgufTensors, as_model, contract_in
+from pacos.export.gguf_read import GgufTensors, as_model, contract_in, probes_that_differ
 from pacos.export.gguf_tokenizer import cut_name, tokenizer_metadata
 from pacos.export.gguf_write import write_gguf
 from pacos.export.merge import merged_weights
@@ -29,6 +29,11 @@ from tests.exporting import UNWINDOWED, save_base, save_random_adapter, with_ada
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 pytest.importorskip("gguf")
+PLAIN_JINJA = (
+    "{{ bos_token }}{% for m in messages %}{{ '<' + m['role'] + '> ' + m['content'] }}"
+    "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<assistant> ' }}{% endif %}"
+)
 TYPES = {"f16": 5e-4, "bf16": 4e-3, "q8_0": 0.01, "q5_1": 0.06, "q5_0": 0.08, "q4_1": 0.12, "q4_0": 0.16}
 
 
@@ -116,7 +121,7 @@ def test_the_tokenizer_of_the_file_gives_the_trained_ids_and_stops(tmp_path: Pat
 
 
 def test_a_sentencepiece_vocabulary_comes_back_with_its_merges_and_its_space(tmp_path: Path) -> None:
-    tokenizer = with_tokens(sentencepiece_tokenizer("legacy", PHI3_JINJA), *PHI3_TOKENS)
+    tokenizer = with_tokens(sentencepiece_tokenizer("legacy", PHI3_JINJA), *PHI3_TOKENS, rstrip=True)
     base = save_base(tmp_path / "base", "phi3", tokenizer=tokenizer, vocab_size=640)
     tree = export_gguf(open_origin(str(base)), tmp_path / "out", type="f16", say=quiet)
     values = read_head(next((tmp_path / "out").glob("*.gguf"))).values
@@ -227,3 +232,25 @@ def test_tokens_and_rows_of_the_embedding_agree() -> None:
     renderer = Renderer(tiny_tokenizer(), "chat")
     with pytest.raises(UsageError, match="the tokenizer has ids up to 319, and the model has 300 rows"):
         tokenizer_metadata(renderer, make_contract(renderer), 300, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("llama2", "llama"),
+        ("mistral-v1", "mistral"),
+        ("phi-3-mini", "phi3"),
+        ("llama3", "llama"),
+        ("qwen2.5", "qwen2"),
+    ],
+)
+def test_a_real_tokenizer_gives_its_ids_from_the_file(name: str, family: str, tmp_path: Path) -> None:
+    tokenizer = real_tokenizer(name, "file")
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = PLAIN_JINJA
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    base = save_base(tmp_path / "base", family, tokenizer=tokenizer, vocab_size=len(tokenizer), **small)
+    origin = open_origin(str(base))
+    write_gguf(origin, merged_weights(origin, "fp32"), tmp_path / "a.gguf", "f16")
+    with as_model(tmp_path / "a.gguf") as (_, again):
+        assert probes_that_differ(origin.contract, again) == []

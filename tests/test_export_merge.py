@@ -15,6 +15,7 @@ from pacos.export.origin import open_origin
 from pacos.export.tensors import Slot, TensorFiles, tensors_sha256, write_shards
 from pacos.export.updates import read_updates
 from pacos.models.load import load_model
+from tests.conftest import Cli
 from tests.exporting import save_base, save_random_adapter, with_adapter
 from tests.tiny import FAMILIES
 
@@ -126,3 +127,22 @@ def test_a_corrupt_shard_is_one_clear_error(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DataError, match=r"model\.safetensors has \d+ bytes; its header says"):
         open_origin(str(base))
+
+
+def test_a_run_on_nf4_is_merged_onto_either_base_and_both_are_measured(cli: Cli, tiny_run: list[str]) -> None:
+    pytest.importorskip("bitsandbytes")
+    assert cli(*tiny_run, "--set=method=qlora", "--out=run")[0] == 0
+    differences = {}
+    for onto in ("dequantized", "original"):
+        code, told, error = cli("export", "merge", "run", "--dtype=fp32", f"--onto={onto}", f"--out={onto}", "--json")
+        assert code == 0, error
+        tree = json.loads(told)
+        assert tree["about"]["onto"] == onto
+        differences[onto] = tree["receipts"][-1]["max_logit_difference"]
+    assert differences["dequantized"] < 1e-3 < 0.05 < differences["original"]
+
+
+def test_onto_has_no_effect_without_nf4_so_it_is_refused(tmp_path: Path) -> None:
+    origin = open_origin(str(save_base(tmp_path / "base", "llama")))
+    with pytest.raises(UsageError, match="--onto dequantized: the run was not trained on NF4"):
+        merge(origin, tmp_path / "out", onto="dequantized", say=quiet)

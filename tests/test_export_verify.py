@@ -16,7 +16,8 @@ from pacos.export.card import export_card
 from pacos.export.gguf_export import export_gguf
 from pacos.export.merge import merge
 from pacos.export.origin import open_origin
-from pacos.export.verify import Report, verify
+from pacos.export.report import Report
+from pacos.export.verify import verify
 from tests.conftest import Cli
 from tests.exporting import edit_json, save_base, save_random_adapter, with_adapter
 

@@ -7,6 +7,7 @@ soft caps and windows, is added to the config, so that the model that runs is th
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,15 +32,33 @@ from pacos.prompts import Renderer
 from pacos.prompts.contract import differing_probes
 from pacos.prompts.templates import template_from_tree
 
+PHI3_KEEPS = ("<unk>", "<s>", "<|endoftext|>")
+
 
 @contextmanager
 def as_model(path: Path) -> Iterator[tuple[Network, Any]]:
-    """The file as a network and a tokenizer, converted beside it for as long as the block lasts."""
+    """The file as a network and a tokenizer, converted beside it, or in /tmp, for as long as the block lasts."""
     head = read_head(path)
-    with tempfile.TemporaryDirectory(prefix=".gguf-", dir=path.parent) as folder:
+    beside = path.parent if os.access(path.parent, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix=".gguf-", dir=beside) as folder:
         convert_gguf(path, Path(folder), config=config_facts(head.values), exact=True)
+        _strip_as_llama_cpp(head, Path(folder) / "tokenizer.json")
         tokenizer = tokenizer_of(Source(path.name, Path(folder)))
         yield Network(load_model(folder, dtype="fp32").model), tokenizer
+
+
+def _strip_as_llama_cpp(head: Head, path: Path) -> None:
+    """Control tokens of a file that calls itself phi-3 swallow the white space behind them, as llama.cpp has it.
+
+    GGUF has no place for this; transformers' reader leaves it out.
+    """
+    name = str(head.values.get("general.name", "")).lower()
+    if "phi-3" not in name and "phi3" not in name:
+        return
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    for token in tree["added_tokens"]:
+        token["rstrip"] = token["content"] not in PHI3_KEEPS
+    path.write_text(json.dumps(tree, ensure_ascii=False), encoding="utf-8")
 
 
 def contract_in(head: Head) -> dict[str, Any] | None:

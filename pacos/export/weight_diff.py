@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 
 from pacos.errors import DataError, GateError, UsageError
+from pacos.export.card import export_card
 from pacos.export.folder import new_folder
+from pacos.export.origin import EXPORT, read_export
 from pacos.export.tensors import SHARD_BYTES, Slot, TensorFiles, tensors_sha256, write_shards
 from pacos.models.artifact import MANIFEST, verify
 from pacos.models.identity import INDEX
@@ -42,6 +44,7 @@ def write_diff(tuned: Path, base: str, out: Path, shard_bytes: int = SHARD_BYTES
         plan = [Slot(n, WHOLE[s.dtype.itemsize] if n in shared else s.dtype, s.shape) for n, s in model.slots.items()]
         write_shards(draft, plan, lambda name: _apart(name, model, source, shared), shard_bytes)
         _copy_rest(tuned, draft)
+        _write_card(draft, "diff")
         tree = {
             "format": 1,
             "base": base,
@@ -69,6 +72,7 @@ def recover(diff: Path, base: str, out: Path, shard_bytes: int = SHARD_BYTES) ->
         both = _Sum(diff, tree, source)
         write_shards(draft, both.slots.values(), both.read, shard_bytes)
         _copy_rest(diff, draft)
+        _write_card(draft, "merged")
         if (found := tensors_sha256(TensorFiles(draft))) != tree["tuned_sha256"]:
             raise GateError(f"{out}: sha256 {found[:16]}, not {str(tree['tuned_sha256'])[:16]}; nothing was kept")
     return tree
@@ -131,6 +135,12 @@ class _Sum:
             return part
         bits = part + _of_base(name, slot, slot.dtype, self._base)
         return bits if slot.dtype == torch.uint8 else bits.view(slot.dtype)
+
+
+def _write_card(folder: Path, kind: str) -> None:
+    """The card of a model that was exported here, as what it is now."""
+    if (folder / EXPORT).is_file():
+        (folder / "README.md").write_text(export_card(read_export(folder) | {"kind": kind}), encoding="utf-8")
 
 
 def _copy_rest(source: Path, target: Path) -> None:
