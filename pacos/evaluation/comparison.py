@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,6 +23,19 @@ from pacos.evaluation.statistics import LEVEL, cluster_sums, compare, holm, more
 
 GROUP_KEYS = ("held_out", "family")
 """Columns of a row that give a breakdown of their own."""
+
+
+class Paired(Protocol):
+    """A prompt with what is kept of both models' answers, for a metric to count."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def cluster(self) -> str: ...
+    @property
+    def base(self) -> Any: ...
+    @property
+    def tuned(self) -> Any: ...
 
 
 def evaluation_of(
@@ -50,9 +63,7 @@ def evaluation_of(
     )
 
 
-def compare_rows(
-    rows: Sequence[RowResult], metric: Metric, *, rng: np.random.Generator, resamples: int
-) -> MetricResult:
+def compare_rows(rows: Sequence[Paired], metric: Metric, *, rng: np.random.Generator, resamples: int) -> MetricResult:
     """One line of the metric table, as if it were the only one."""
     clusters = [row.cluster or row.id for row in rows]
     sides = ([row.base for row in rows], [row.tuned for row in rows])

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from sacrebleu.metrics.bleu import BLEU
@@ -75,10 +75,11 @@ class Metric:
     unit: Unit
     direction: Direction
     """Which way is better."""
-    counts: Callable[[Answer], tuple[float, ...]]
+    counts: Callable[[Any], tuple[float, ...]]
+    """Of an `Answer`, or of what else a suite keeps of one."""
     value: Value
 
-    def table(self, answers: Sequence[Answer]) -> np.ndarray:
+    def table(self, answers: Sequence[Any]) -> np.ndarray:
         """Counts of all rows, (N, K)."""
         return np.array([self.counts(answer) for answer in answers], dtype=np.float64)
 

@@ -130,6 +130,10 @@ class Evaluation:
         """By name: exact_match, perplexity, rouge_l, bleu, response_tokens, empty_share, ..."""
         return next(metric for metric in self.metrics if metric.name == name)
 
+    def measured_rows(self, name: str) -> tuple[RowResult, ...]:
+        """The rows that a metric is of: all of them."""
+        return self.rows
+
     @property
     def lead(self) -> MetricResult:
         """What to name first: exact match where any answer is exact, else ROUGE-L."""
@@ -174,23 +178,23 @@ class Evaluation:
             "level": self.level,
             "resamples": self.resamples,
             "bleu_signature": self.bleu_signature,
-            "metrics": [_plain(metric) for metric in self.metrics],
+            "metrics": [plain(metric) for metric in self.metrics],
             "wins": {"won": self.wins.won, "lost": self.wins.lost, "tied": self.wins.tied, "rate": self.wins.rate},
             "exact_match_flips": dict(
                 zip(("gained", "lost", "p_exact", "p_mid"), (*self.flips, *mcnemar(*self.flips)), strict=True)
             ),
-            "groups": [_plain(group) for group in self.groups],
+            "groups": [plain(group) for group in self.groups],
             "gates": [gated.to_json() for gated in self.gates],
-            "rows": [_plain(row) for row in self.rows],
+            "rows": [plain(row) for row in self.rows],
             "record": dict(self.record),
         }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Dataclasses as dicts, tuples as lists, down to the leaves."""
     if dataclasses.is_dataclass(value):
         kept = (f.name for f in dataclasses.fields(value) if f.metadata.get("json", True))
-        return {name: _plain(getattr(value, name)) for name in kept}
+        return {name: plain(getattr(value, name)) for name in kept}
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, tuple) else value
+        return {str(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, tuple) else value

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
+from pacos.evaluation.comparison import Paired
 from pacos.evaluation.gates.judge import Judged, Outcome, judge
 from pacos.evaluation.gates.schema import Condition
 from pacos.evaluation.gates.simulate import Odds, simulate
-from pacos.evaluation.results import Evaluation
+from pacos.evaluation.results import MetricResult
 from pacos.evaluation.statistics import cluster_sums
 from pacos.evaluation.wording import format_difference, format_interval, format_share, format_value
 
@@ -21,6 +22,13 @@ WORDS = {
     "no_worse_than_base_by": "no worse than base by {}",
     "better_than_base_by": "better than base by {}",
 }
+
+
+class Evaluated(Protocol):
+    """An `Evaluation`, or a suite's result."""
+
+    def metric(self, name: str) -> MetricResult: ...
+    def measured_rows(self, name: str) -> Sequence[Paired]: ...
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,7 @@ class Gated:
         }
 
 
-def hold(conditions: Sequence[Condition], evaluation: Evaluation, *, rng: np.random.Generator) -> tuple[Gated, ...]:
+def hold(conditions: Sequence[Condition], evaluation: Evaluated, *, rng: np.random.Generator) -> tuple[Gated, ...]:
     """Every condition against the evaluation, in order."""
     return tuple(_gated(condition, evaluation, rng.spawn(1)[0]) for condition in conditions)
 
@@ -109,11 +117,12 @@ def outcome_of(gated: Sequence[Gated]) -> Outcome:
     return next(outcome for outcome in order if outcome in outcomes)
 
 
-def _gated(condition: Condition, evaluation: Evaluation, rng: np.random.Generator) -> Gated:
-    clusters = [row.cluster or row.id for row in evaluation.rows]
+def _gated(condition: Condition, evaluation: Evaluated, rng: np.random.Generator) -> Gated:
+    rows = evaluation.measured_rows(condition.metric)
+    clusters = [row.cluster or row.id for row in rows]
     base, tuned = (
         cluster_sums(condition.measure.table(answers), clusters)
-        for answers in ([row.base for row in evaluation.rows], [row.tuned for row in evaluation.rows])
+        for answers in ([row.base for row in rows], [row.tuned for row in rows])
     )
     judged = judge(condition, evaluation.metric(condition.metric), len(base))
     equal = simulate(condition, base, tuned, 0.0, rng=rng)

@@ -12,7 +12,7 @@ Each condition is on one measure and its interval. All mistakes of a file are to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from pacos.errors import UsageError, did_you_mean
 from pacos.evaluation.metrics import METRICS, Metric
+from pacos.evaluation.suites.measures import SUITE_METRICS
 
+KNOWN = (*METRICS, *SUITE_METRICS)
 Kind = Literal["at_least", "at_most", "no_worse_than_base_by", "better_than_base_by"]
 AGAINST_BASE: tuple[Kind, ...] = ("no_worse_than_base_by", "better_than_base_by")
 KINDS: tuple[Kind, ...] = ("at_least", "at_most", *AGAINST_BASE)
@@ -44,7 +46,7 @@ class Condition(BaseModel):
 
     @model_validator(mode="after")
     def _whole(self) -> Condition:
-        names = [metric.name for metric in METRICS]
+        names = [metric.name for metric in KNOWN]
         if self.metric not in names:
             near = did_you_mean(self.metric, names) or f"; accepted: {', '.join(names)}"
             raise ValueError(f"metric '{self.metric}' is not measured{near}")
@@ -69,7 +71,7 @@ class Condition(BaseModel):
 
     @property
     def measure(self) -> Metric:
-        return next(metric for metric in METRICS if metric.name == self.metric)
+        return next(metric for metric in KNOWN if metric.name == self.metric)
 
 
 class GateFile(BaseModel):
@@ -79,8 +81,8 @@ class GateFile(BaseModel):
     gates: tuple[Condition, ...] = Field(min_length=1)
 
 
-def load_gates(path: Path) -> tuple[Condition, ...]:
-    """The conditions of a gate file. Raises UsageError that names every mistake in it."""
+def load_gates(path: Path, measured: Sequence[Metric] = METRICS) -> tuple[Condition, ...]:
+    """The conditions of a gate file on what is `measured`. Raises UsageError that names every mistake in it."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -90,9 +92,18 @@ def load_gates(path: Path) -> tuple[Condition, ...]:
         where = f":{place.line + 1}" if place else ""
         raise UsageError(f"{path}{where}: is not YAML: {getattr(error, 'problem', None) or error}") from None
     try:
-        return GateFile.model_validate(tree).gates
+        gates = GateFile.model_validate(tree).gates
     except ValidationError as error:
         raise UsageError("\n".join(f"{path}: {line}" for line in _lines(error))) from None
+    here = [metric.name for metric in measured]
+    elsewhere = [
+        f"{path}: gates.{number}.metric: '{gate.metric}' is not measured here; accepted: {', '.join(here)}"
+        for number, gate in enumerate(gates, start=1)
+        if gate.metric not in here
+    ]
+    if elsewhere:
+        raise UsageError("\n".join(elsewhere))
+    return gates
 
 
 def _lines(error: ValidationError) -> Iterator[str]:

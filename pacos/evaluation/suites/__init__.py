@@ -1,0 +1,1 @@
+"""Suites: fixed sets of prompts that say one thing of a model. Regression, red team, latency, memorization."""
