@@ -119,7 +119,7 @@ def tokenize(path: Path, text: str, add_bos: bool) -> list[int]:
 @contextmanager
 def _silent(llama_cpp: Any) -> Iterator[None]:
     """Without llama.cpp's own lines on stderr."""
-    from llama_cpp import suppress_stdout_stderr
+    from llama_cpp._utils import suppress_stdout_stderr
 
     with suppress_stdout_stderr(disable=False):
         yield
