@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,8 +17,10 @@ import torch
 from pacos.inference.cache import Decode, KVCache, Prefill
 from pacos.inference.sampling import Sampler, choose
 from pacos.models.binpack import best_fit
+from pacos.models.kernels.decode import decoder_of
 from pacos.models.network import Network
 from pacos.models.packs import PACK_TOKENS, share
+from pacos.models.switch import BASE, Switch
 
 FinishReason = Literal["stop", "length"]
 
@@ -41,12 +44,13 @@ class Completion:
 
 @dataclass
 class Row:
-    """A prompt and what has been written behind it, at most `room` tokens."""
+    """A prompt and what has been written behind it, at most `room` tokens, with the adapter numbered `owner`."""
 
     index: int
     prompt: Sequence[int]
     room: int
     sampler: Sampler
+    owner: int = BASE
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     seconds: float = 0.0
@@ -77,10 +81,14 @@ class Row:
 
 
 class Batch:
-    """Up to `cache.slots` rows of one network."""
+    """Up to `cache.slots` rows of one network. A step is one call of C where the network is known to it (decode.c)."""
 
-    def __init__(self, network: Network, cache: KVCache, stop_ids: frozenset[int], max_length: int):
+    def __init__(
+        self, network: Network, cache: KVCache, stop_ids: frozenset[int], max_length: int, switch: Switch | None = None
+    ):
         self.network, self.cache, self.stop_ids, self.max_length = network, cache, stop_ids, max_length
+        self.switch = switch
+        self._decoder = decoder_of(network)
         self._rows: list[Row | None] = []
 
     @property
@@ -96,8 +104,10 @@ class Batch:
         assert len(rows) <= self.num_free
         self.cache.reserve(max((len(row.prompt) for row in rows), default=0), self.max_length)
         slots = [self._place(row) for row in rows]
-        for pack in best_fit([len(row.prompt) for row in rows], PACK_TOKENS):
-            self._prefill([rows[i] for i in pack], [slots[i] for i in pack])
+        for owner in dict.fromkeys(row.owner for row in rows):  # what a prefix is read as depends on the adapter
+            own = [i for i, row in enumerate(rows) if row.owner == owner]
+            for pack in best_fit([len(rows[i].prompt) for i in own], PACK_TOKENS):
+                self._prefill([rows[own[i]] for i in pack], [slots[own[i]] for i in pack])
 
     @torch.inference_mode()
     def step(self) -> list[Row]:
@@ -109,13 +119,24 @@ class Batch:
         began = time.perf_counter()
         lengths = [row.written for row in rows]
         self.cache.reserve(max(lengths) + 1, self.max_length)
-        ids = torch.tensor([[row.ids[-1]] for row in rows], device=self.network.device)
-        positions = torch.tensor(lengths, device=self.network.device)[:, None]
-        hidden = self.network.hidden(ids, positions, Decode(self.cache, lengths))
-        share = self._take(rows, hidden[:, 0], began)
+        share = self._take(rows, self._logits(rows, lengths), began)
         for row in rows:
             row.seconds += share
         return rows
+
+    def _logits(self, rows: Sequence[Row], lengths: Sequence[int]) -> torch.Tensor:
+        """The logits (N, V) behind the newest token of each row."""
+        newest, owners = [row.ids[-1] for row in rows], [row.owner for row in rows]
+        if self._decoder is not None:
+            return self._decoder.logits(newest, lengths, owners, self.cache)
+        ids = torch.tensor(newest, device=self.network.device)[:, None]
+        positions = torch.tensor(lengths, device=self.network.device)[:, None]
+        with self._switched(owners):
+            hidden = self.network.hidden(ids, positions, Decode(self.cache, lengths))
+        return self.network.logits(hidden[:, 0])
+
+    def _switched(self, owners: Sequence[int]) -> AbstractContextManager[None]:
+        return nullcontext() if self.switch is None else self.switch.rows(owners)
 
     @torch.inference_mode()
     def _prefill(self, rows: Sequence[Row], slots: Sequence[int]) -> None:
@@ -127,15 +148,16 @@ class Batch:
         layout = Prefill(trie.lengths, trie.parents, cache=self.cache, slots=slots, ends=ends)
         device = self.network.device
         ids = torch.tensor([trie.ids], device=device)
-        hidden = self.network.hidden(ids, layout.positions()[None].to(device), layout)
+        with self._switched([rows[0].owner]):
+            hidden = self.network.hidden(ids, layout.positions()[None].to(device), layout)
         last = [layout.runs[end][1] - 1 for end in ends]
-        seconds = self._take(rows, hidden[0, last], began)
+        seconds = self._take(rows, self.network.logits(hidden[0, last]), began)
         for row in rows:
             row.prompt_seconds = seconds
 
-    def _take(self, rows: Sequence[Row], hidden: torch.Tensor, began: float) -> float:
+    def _take(self, rows: Sequence[Row], logits: torch.Tensor, began: float) -> float:
         """Choose each row's token, free the slots of those that ended; each row's share of the seconds since `began`."""
-        tokens, logprobs = choose(self.network.logits(hidden), [row.sampler for row in rows])
+        tokens, logprobs = choose(logits, [row.sampler for row in rows])
         share = (time.perf_counter() - began) / len(rows)
         for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
             row.take(token, logprob, self.stop_ids)

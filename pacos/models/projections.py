@@ -48,7 +48,7 @@ def _forward(
         return type(self).forward(self, hidden_states, position_embeddings=position_embeddings, **options)
     query, key, value = _turned(self, hidden_states, *position_embeddings)
     softcap = getattr(self, "attn_logit_softcapping", None)
-    options = {"scaling": self.scaling, "window": _window(self), "softcap": softcap}
+    options = {"scaling": self.scaling, "window": window_of(self), "softcap": softcap}
     out = layout.attend(self.layer_idx, query, key, value, **options)
     return self.o_proj(out.reshape(*hidden_states.shape[:-1], -1)), None
 
@@ -67,6 +67,6 @@ def _turned(self: Any, x: Tensor, cos: Tensor, sin: Tensor) -> list[Tensor]:
     return [part.unflatten(-1, (-1, size)).transpose(1, 2) for part in parts]
 
 
-def _window(self: Any) -> int | None:
+def window_of(self: Any) -> int | None:
     place = {None: None, "config": self.config, "self": self}[WINDOW_IN[type(self).__name__]]
     return getattr(place, "sliding_window", None)

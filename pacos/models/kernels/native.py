@@ -1,4 +1,4 @@
-"""native.c, compiled once on this machine and called through ctypes; or its absence, which is no error.
+"""native.c and decode.c, compiled once on this machine and called through ctypes; or their absence, which is no error.
 
     library()       the compiled kernels, or None where there is no C compiler
     fits(x, ...)    whether they take these tensors: on the CPU, fp32 or bf16, contiguous
@@ -6,7 +6,7 @@
     by_shape()      a block in which they take shapes, and do nothing
 
 The compiled file is kept under the cache folder, in a folder with a manifest (artifact.py): one that is damaged is made
-again. It is named by the hash of source, flags, torch's OpenMP library, and all that the compiler says of itself and of the
+again. It is named by the hash of sources, flags, torch's OpenMP library, and all that the compiler says of itself and of the
 processor. It is linked against the very OpenMP library that torch has loaded: a second one would bring a second set of
 threads, and the two would fight.
 """
@@ -32,7 +32,8 @@ from torch import Tensor
 
 from pacos.errors import ResourceError
 
-SOURCE = Path(__file__).with_name("native.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("native.c", "decode.c"))
+HEADER = Path(__file__).with_name("native.h")
 LIBRARY = "native.so"
 MATHS = ("math-errno", "trapping-math", "signed-zeros")
 FLAGS = (
@@ -194,12 +195,14 @@ def _compiled(compiler: Sequence[str]) -> Path:
 
 def _compile(compiler: Sequence[str], folder: Path) -> None:
     """With OpenMP where torch brings a library for it; by one thread otherwise."""
-    object_ = folder / "native.o"
     openmp = _openmp()
     threads = ("-fopenmp",) if openmp else ()
-    _run(*compiler, *FLAGS, *threads, "-c", str(SOURCE), "-o", str(object_))
-    _run(*compiler, "-shared", str(object_), *map(str, openmp), "-lm", "-o", str(folder / LIBRARY))
-    object_.unlink()
+    objects = {source: folder / f"{source.stem}.o" for source in SOURCES}
+    for source, object_ in objects.items():
+        _run(*compiler, *FLAGS, *threads, "-c", str(source), "-o", str(object_))
+    _run(*compiler, "-shared", *map(str, (*objects.values(), *openmp)), "-lm", "-o", str(folder / LIBRARY))
+    for object_ in objects.values():
+        object_.unlink()
 
 
 def _run(*command: str) -> str:
@@ -218,5 +221,6 @@ def _name(compiler: Sequence[str]) -> str:
     instruction set that the processor has."""
     predefined = _run(*compiler, *FLAGS, "-dM", "-E", "-x", "c", os.devnull)
     libraries = [path.name for path in _openmp()]
-    parts = (SOURCE.read_text(encoding="utf-8"), *FLAGS, *compiler, predefined, torch.__version__, *libraries)
+    texts = (path.read_text(encoding="utf-8") for path in (HEADER, *SOURCES))
+    parts = (*texts, *FLAGS, *compiler, predefined, torch.__version__, *libraries)
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
