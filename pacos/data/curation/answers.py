@@ -114,10 +114,14 @@ def _asks_repetition(example: Example) -> bool:
     return _ASKS_REPETITION.search(example.user_text) is not None
 
 
+def declines(text: str) -> bool:
+    """Whether a text begins with words of refusing or regret."""
+    return _REFUSAL.match(text) is not None
+
+
 def refusal(example: Example) -> str:
     """An answer that begins by declining."""
-    match = _REFUSAL.match(example.output)
-    if not match or _plays_a_part(example):
+    if not declines(example.output) or _plays_a_part(example):
         return ""
     return f"the output begins {quote(example.output)}"
 

@@ -35,6 +35,8 @@ _COMMON = {
     "tr": "ve bir bu için ile de da ne çok daha gibi olarak en kadar var ben sonra değil mi olan o ama",
     "id": "yang dan di untuk dengan ini dari dalam itu tidak pada adalah ke saya akan bisa kita atau juga",
 }
+LANGUAGES = (*_COMMON, *SCRIPTS)
+"""Codes that `language_of` can give."""
 _ENGLISH = words(_COMMON["en"])
 _ENGLISH_TOO = words(
     "as no do an in is on was to for me he so die also or per come man far al at all men it ha hat den om"
