@@ -42,22 +42,26 @@ def as_model(path: Path) -> Iterator[tuple[Network, Any]]:
     beside = path.parent if os.access(path.parent, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix=".gguf-", dir=beside) as folder:
         convert_gguf(path, Path(folder), config=config_facts(head.values), exact=True)
-        _strip_as_llama_cpp(head, Path(folder) / "tokenizer.json")
+        _cut_as_llama_cpp(head, Path(folder) / "tokenizer.json")
         tokenizer = tokenizer_of(Source(path.name, Path(folder)))
         yield Network(load_model(folder, dtype="fp32").model), tokenizer
 
 
-def _strip_as_llama_cpp(head: Head, path: Path) -> None:
-    """Control tokens of a file that calls itself phi-3 swallow the white space behind them, as llama.cpp has it.
+def _cut_as_llama_cpp(head: Head, path: Path) -> None:
+    """What llama.cpp does with text and GGUF has no place for, put into the tokenizer.json that transformers' reader made.
 
-    GGUF has no place for this; transformers' reader leaves it out.
+    A SentencePiece vocabulary with `add_space_prefix` gets a space before every text, behind control tokens too; control
+    tokens of a file that calls itself phi-3 swallow the white space behind them.
     """
-    name = str(head.values.get("general.name", "")).lower()
-    if "phi-3" not in name and "phi3" not in name:
-        return
     tree = json.loads(path.read_text(encoding="utf-8"))
-    for token in tree["added_tokens"]:
-        token["rstrip"] = token["content"] not in PHI3_KEEPS
+    if head.values.get("tokenizer.ggml.model") == "llama" and head.values.get("tokenizer.ggml.add_space_prefix", True):
+        space = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+        tree["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"}, space]}
+        tree["pre_tokenizer"] = None
+    name = str(head.values.get("general.name", "")).lower()
+    if "phi-3" in name or "phi3" in name:
+        for token in tree["added_tokens"]:
+            token["rstrip"] = token["content"] not in PHI3_KEEPS
     path.write_text(json.dumps(tree, ensure_ascii=False), encoding="utf-8")
 
 
