@@ -51,7 +51,10 @@ def database(folder: Path, *, room: str, steps: Sequence[str]) -> Iterator[sqlit
 
 @contextmanager
 def writing(connection: sqlite3.Connection) -> Iterator[None]:
-    """One transaction: all of it is kept, or nothing."""
+    """One transaction: all of it is kept, or nothing. Within another it is part of that one."""
+    if connection.in_transaction:
+        yield
+        return
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield

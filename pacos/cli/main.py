@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from pacos import __version__
-from pacos.cli import chat, curate, eval, explore, export, generate, models, plan, quickstart, train
+from pacos.cli import chat, compare, curate, eval, explore, export, generate, models, plan, quickstart, train
 from pacos.errors import ResourceError, UserError, is_out_of_memory
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.command("explore")(explore.explore)
 app.command("train")(train.train)
 app.command("plan")(plan.plan)
 app.add_typer(eval.app, name="eval")
+app.add_typer(compare.app, name="compare")
 app.command("chat")(chat.chat)
 app.add_typer(export.app, name="export")
 app.add_typer(models.app, name="models")

@@ -1,7 +1,7 @@
 """Blind comparison of two or more models' answers: by people or by a judge. Loads without torch."""
 
 from pacos.evaluation.pairwise.alpaca_eval import read_annotations, write_annotations
-from pacos.evaluation.pairwise.judge import judge, parse_verdict, wording_sha256
+from pacos.evaluation.pairwise.judge import judge, parse_verdict
 from pacos.evaluation.pairwise.plan import REPEATS, plan_questions
 from pacos.evaluation.pairwise.records import BY_PEOPLE, Ballot, Choice, Question, Shown
 from pacos.evaluation.pairwise.result import PairResult, Result, result_of
@@ -46,6 +46,5 @@ __all__ = [
     "read_annotations",
     "result_of",
     "undo",
-    "wording_sha256",
     "write_annotations",
 ]

@@ -8,7 +8,6 @@ and their mean is a tie. What cannot be read is kept as unparsable, with the tex
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Sequence
 from importlib import resources
@@ -36,10 +35,6 @@ class Asked(NamedTuple):
 def wording() -> str:
     """The packaged request, with the places {instruction}, {left} and {right}."""
     return (resources.files("pacos.evaluation.pairwise") / WORDING).read_text(encoding="utf-8")
-
-
-def wording_sha256() -> str:
-    return hashlib.sha256(wording().encode()).hexdigest()
 
 
 def parse_verdict(text: str) -> Choice:

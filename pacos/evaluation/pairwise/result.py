@@ -63,7 +63,7 @@ class PairResult:
     both_bad: int
     win_rate: float
     interval: Interval
-    standard_error: float
+    standard_error: float | None
     without_ties: Interval
     num_clusters: int
     p: float
@@ -198,10 +198,10 @@ def pair_result(
     )
 
 
-def standard_error(scores: np.ndarray, clusters: Sequence[str]) -> float:
-    """Of the mean: the sample's own, sd / sqrt(n), or the clusters' where prompts are related."""
-    if len(scores) < 2:
-        return float("inf")
+def standard_error(scores: np.ndarray, clusters: Sequence[str]) -> float | None:
+    """Of the mean: the sample's own, sd / sqrt(n), or the clusters' where prompts are related. None of one alone."""
+    if len(set(clusters)) < 2:
+        return None
     if len(set(clusters)) == len(scores):
         return float(np.std(scores, ddof=1)) / sqrt(len(scores))
     return clustered_mean(scores, clusters).standard_error

@@ -83,8 +83,8 @@ class Comparisons:
         questions: Sequence[Question],
     ) -> int:
         """Keep a comparison; `answers` (contestants, prompts). Its number."""
-        evaluation = self.ledger.add(entry, prompts, {str(i): side for i, side in enumerate(answers)})
         with writing(self.connection):
+            evaluation = self.ledger.add(entry, prompts, {str(i): side for i, side in enumerate(answers)})
             number = self.connection.execute(
                 "INSERT INTO comparisons (key, evaluation, created, contestants, prompts, seed) VALUES (?, ?, ?, ?, ?, ?)",
                 (key, evaluation, entry.created, json.dumps(list(contestants)), entry.data, entry.seed),
@@ -170,13 +170,12 @@ class Comparisons:
         )
         return Prompt(row["id"], row["instruction"], row["input"], row["reference"]), left, right
 
-    def spend(self, number: int, rater: str, more: Spending) -> None:
-        """Add to what a judge has cost."""
+    def spend(self, number: int, rater: str, total: Spending) -> None:
+        """Keep what a judge has cost so far."""
         with writing(self.connection):
             self.connection.execute(
-                "INSERT INTO spending VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET requests = requests +"
-                " excluded.requests, tokens = tokens + excluded.tokens, dollars = dollars + excluded.dollars",
-                (number, rater, more.requests, more.tokens, more.dollars),
+                "INSERT OR REPLACE INTO spending VALUES (?, ?, ?, ?, ?)",
+                (number, rater, total.requests, total.tokens, total.dollars),
             )
 
     def spending(self, number: int) -> Mapping[str, Spending]:

@@ -1,0 +1,137 @@
+"""A judge behind an endpoint, or a model of this machine, as `complete(prompts) -> texts` with its cost counted.
+
+A request that fails is asked again after a wait that doubles; one that would pass the budget is not sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pacos.errors import UndecidedError, UsageError, UserError
+
+if TYPE_CHECKING:
+    from pacos.evaluation.pairwise import Spending
+    from pacos.self_instruct.answers import Answer, Failure, Teacher
+    from pacos.self_instruct.budget import Spent
+    from pacos.self_instruct.options import Options
+
+RETRIES = 5
+LONGEST_WAIT = 60.0
+ROUNDS = 4
+"""Requests for each lane in a batch, after which the votes are kept."""
+
+
+class Judge:
+    """`complete` raises UserError where the judge cannot be asked any more, UndecidedError where the budget ends.
+
+    `spent` is what it has cost, with what earlier runs of the comparison cost.
+    """
+
+    def __init__(self, teacher: Teacher, options: Options, earlier: Spending):
+        from pacos.self_instruct.budget import Budget, Limits, Spent
+
+        self.teacher = teacher
+        limits = Limits(options.budget_requests, options.budget_tokens, options.budget_dollars)
+        self.budget = Budget(limits, Spent(earlier.requests, earlier.tokens, earlier.dollars))
+
+    @property
+    def batch(self) -> int:
+        return self.teacher.lanes * self.teacher.batch * ROUNDS
+
+    @property
+    def spent(self) -> Spent:
+        return self.budget.spent
+
+    def complete(self, prompts: Sequence[str]) -> list[str]:
+        return asyncio.run(self._complete(prompts))
+
+    async def _complete(self, prompts: Sequence[str]) -> list[str]:
+        size, lanes = self.teacher.batch, asyncio.Semaphore(self.teacher.lanes)
+
+        async def ask(some: Sequence[str]) -> list[str]:
+            async with lanes:
+                return await self._ask(some)
+
+        tasks = [asyncio.create_task(ask(prompts[i : i + size])) for i in range(0, len(prompts), size)]
+        try:
+            return [text for texts in await asyncio.gather(*tasks) for text in texts]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await self.teacher.close()
+
+    async def _ask(self, texts: Sequence[str]) -> list[str]:
+        """The texts of the answers, however often they must be asked for."""
+        from pacos.self_instruct.answers import Failure
+        from pacos.self_instruct.parse import without_thoughts
+
+        for attempt in range(RETRIES + 1):
+            outcomes = await self._attempt(texts)
+            failures = [each for each in outcomes if isinstance(each, Failure)]
+            if not failures:
+                return [without_thoughts(each.text) for each in outcomes]  # type: ignore[union-attr]
+            last = failures[0]
+            if last.fatal or not last.again or attempt == RETRIES or last.wait > LONGEST_WAIT:
+                break
+            await asyncio.sleep(max(last.wait, min(LONGEST_WAIT, 0.5 * 2**attempt)))
+        raise UserError(
+            f"{self.teacher.name}: {last.why}\n  the votes so far are kept; the same command goes on from there"
+        )
+
+    async def _attempt(self, texts: Sequence[str]) -> list[Answer | Failure]:
+        from pacos.self_instruct.answers import Answer
+        from pacos.self_instruct.budget import Spent, plausible
+        from pacos.self_instruct.requests import Request
+
+        teacher = self.teacher
+        worst = [self.budget.worst(text, teacher.max_tokens, teacher.price, teacher.name) for text in texts]
+        together = sum(worst, start=Spent())
+        if not self.budget.reserve(together):
+            raise UndecidedError(
+                f"{teacher.name}: the budget has no room for another request ({cost_line(self.spent)} spent); the votes "
+                "so far are kept: give more with --budget-dollars or --budget-requests, and run it again"
+            )
+        actual = together
+        try:
+            outcomes = await teacher.ask([Request(number, text, ()) for number, text in enumerate(texts)])
+            actual = Spent()
+            for text, most, outcome in zip(texts, worst, outcomes, strict=True):
+                if not isinstance(outcome, Answer):
+                    actual += {"nothing": Spent(), "request": Spent(1), "worst": most}[outcome.charge]
+                elif plausible(outcome.prompt_tokens, text) and plausible(outcome.completion_tokens, outcome.text):
+                    actual += teacher.price.cost(outcome.prompt_tokens, outcome.completion_tokens)
+                else:
+                    actual += most
+        finally:
+            self.budget.settle(together, actual)
+        return outcomes
+
+
+def open_judge(
+    spec: str | None, local: str | None, *, max_tokens: int, requests: int | None, dollars: float | None
+) -> tuple[Teacher, Options]:
+    """The judge as it is named on the command line, `requests` and `dollars` its budget. Raises UsageError."""
+    from pacos.cli.teachers import open_teachers
+    from pacos.self_instruct.options import Options
+
+    options = Options(
+        teacher=(spec,) if spec else (),
+        local=local or "",
+        temperature=0.0,
+        max_tokens=max_tokens,
+        budget_requests=requests,
+        budget_dollars=dollars,
+    )
+    try:
+        (teacher,) = open_teachers(options)
+    except UsageError as error:
+        raise UsageError(str(error).replace("--teacher", "--judge").replace("--local", "--judge-local")) from None
+    return teacher, options
+
+
+def cost_line(spent: Spent | Spending) -> str:
+    """`40 requests, 21,340 tokens, $0.0213`; dollars where there is a price."""
+    dollars = f", ${spent.dollars:.4f}" if spent.dollars else ""
+    return f"{spent.requests:,} requests, {spent.tokens:,} tokens{dollars}"
