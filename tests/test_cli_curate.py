@@ -46,9 +46,31 @@ def test_a_file_is_looked_over_and_nothing_is_written(cli: Cli, data: Path, tmp_
     assert out.startswith("6 rows of rows.jsonl: 5 findings in 5 rows\n")
     assert "    rows.jsonl:5  7efdd68944e92656  says '2 + 2 = 5, but it is 4'\n" in out
     assert "noinput  1  the input says that there is none [--fix blanks the input]\n" in out
-    assert err == "4 rows have findings with a safe fix: --fix --out FILE\n"
+    assert err == "4 rows have a safe fix: --fix --out FILE\n"
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
     assert cli("curate", "check", "rows.jsonl")[:2] == (code, out)
+
+
+def test_only_rows_that_fix_would_change_are_said_to_have_a_fix(cli: Cli, tmp_path: Path) -> None:
+    marked = {"instruction": "Write a table.", "input": "", "output": "A. 6. Input: <noinput> 6. Output: B."}
+    write(tmp_path / "rows.jsonl", [marked, {"instruction": "Say a.", "input": "<noinput>", "output": "A."}])
+    code, out, err = cli("curate", "rows.jsonl")
+    assert (code, "placeholder  1" in out, "noinput  1" in out) == (0, True, True)
+    assert err == "1 row has a safe fix: --fix --out FILE\n"
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        ("--report", "same.jsonl", "--findings", "same.jsonl"),
+        ("--fix", "--out", "same.jsonl", "--findings", "./same.jsonl"),
+        ("--fix", "--out", "same.jsonl", "--report", "same.jsonl.changes.jsonl"),
+    ],
+)
+def test_two_things_are_not_written_to_one_file(cli: Cli, data: Path, tmp_path: Path, written: tuple[str, ...]) -> None:
+    code, _, err = cli("curate", "rows.jsonl", *written)
+    assert (code, "is to hold two things; give each a file of its own" in err) == (2, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
 def test_json_names_every_rule_and_its_rows(cli: Cli, data: Path) -> None:

@@ -79,7 +79,7 @@ def check(
     """Find what is wrong with a dataset, in one pass; nothing is changed without --fix, and nothing is ever lost."""
     from pacos.data.curation import Options, choose_rules
     from pacos.data.curation import curate as curate_data
-    from pacos.data.curation.mend import refuse_existing
+    from pacos.data.curation.mend import changes_of, refuse_existing
 
     if fix != (output is not None):
         raise UsageError("--fix and --out FILE go together: the mended rows are written to a file of their own")
@@ -87,6 +87,7 @@ def check(
         raise UsageError("--embed has no effect without --report FILE: the map is part of the page")
     if drop and not fix:
         raise UsageError("--drop has no effect without --fix")
+    refuse_same([output, changes_of(output) if output else None, report, findings])
     refuse_existing([path for path in (report, findings) if path], overwrite, data)
     dropped = choose_rules(names(drop)) if drop else ()
     options = Options(
@@ -175,6 +176,14 @@ def convert(
     tell(done, f"{written:,} rows written to {output}; read back, they are the same", as_json)
 
 
+def refuse_same(written: list[Path | None]) -> None:
+    """Raises UsageError where two of the files to write are one: the later would take the place of the earlier."""
+    places = [path.resolve() for path in written if path]
+    for path in filter(None, written):
+        if places.count(path.resolve()) > 1:
+            raise UsageError(f"{path}: is to hold two things; give each a file of its own")
+
+
 class Progress:
     """A line every few thousand rows."""
 
@@ -239,7 +248,7 @@ def print_curation(curation: Curation) -> None:
             console.print(line, markup=False, style="dim")
     mendable = mendable_rows(curation)
     if mendable and not curation.mended:
-        note(f"{mendable:,} rows have findings with a safe fix: --fix --out FILE")
+        note(f"{mendable:,} {'row has' if mendable == 1 else 'rows have'} a safe fix: --fix --out FILE")
 
 
 def print_rule(name: str, curation: Curation) -> None:
@@ -255,6 +264,8 @@ def print_rule(name: str, curation: Curation) -> None:
 
 
 def mendable_rows(curation: Curation) -> int:
+    """Rows that --fix would change or drop."""
     from pacos.data.curation import RULES
 
-    return len(curation.survey.findings.numbers(tuple(n for n in curation.rules if RULES[n].mends)))
+    whole_set = tuple(n for n in curation.rules if RULES[n].mend and not RULES[n].look)
+    return len(curation.survey.findings.numbers(whole_set) | set(curation.survey.mendable))

@@ -48,6 +48,8 @@ class Chunk:
     pairs: list[tuple[str, str]]
     sketches: Sketches
     hits: np.ndarray
+    mendable: list[int]
+    """Numbers of rows that a safe fix would change or drop."""
 
 
 @dataclass
@@ -75,6 +77,8 @@ class Survey:
     languages: Counter[str] = field(default_factory=Counter)
     language_of_row: list[str] = field(default_factory=list)
     pairs: Counter[tuple[str, str]] = field(default_factory=Counter)
+    mendable: array[int] = field(default_factory=lambda: array("q"))
+    """Numbers of rows that the safe fix of a row rule would change or drop."""
 
     def place(self, row: int) -> str:
         """file:line of a sound row."""
@@ -105,6 +109,7 @@ def take_survey(
         parts.append(_light(chunk))
         survey.language_of_row += chunk.languages
         survey.pairs.update(chunk.pairs)
+        survey.mendable.extend(chunk.mendable)
         for finding in chunk.findings:
             survey.findings.add(finding)
         if on_progress:
@@ -118,7 +123,7 @@ def take_survey(
 
 
 def _light(chunk: Chunk) -> Chunk:
-    return Chunk([], chunk.ids, chunk.rows, chunk.prompts, chunk.lengths, [], [], chunk.sketches, chunk.hits)
+    return Chunk([], chunk.ids, chunk.rows, chunk.prompts, chunk.lengths, [], [], chunk.sketches, chunk.hits, [])
 
 
 def _sound(rows: Iterable[Row], survey: Survey, malformed: bool) -> Iterator[Row]:
@@ -176,12 +181,16 @@ def look_at(rows: Sequence[Row]) -> Chunk:
     names, passages = _PREPARED[0]
     looks = [(name, RULES[name].look) for name in names]
     examples = [row.example for row in rows if row.example is not None]
-    findings = [
-        Finding(row.number, row.place, example.id, name, why)
-        for row, example in zip(rows, examples, strict=True)
-        for name, look in looks
-        if look and (why := look(example))
-    ]
+    findings, mendable = list[Finding](), list[int]()
+    for row, example in zip(rows, examples, strict=True):
+        found = [
+            Finding(row.number, row.place, example.id, name, why)
+            for name, look in looks
+            if look and (why := look(example))
+        ]
+        findings += found
+        if any((mend := RULES[one.rule].mend) and mend(example) != example for one in found):
+            mendable.append(row.number)
     prompts = [prompt_text(example) for example in examples]
     keys = [exact_key(prompt) for prompt in prompts]
     answers = [exact_key(example.output) for example in examples]
@@ -195,6 +204,7 @@ def look_at(rows: Sequence[Row]) -> Chunk:
         [verb_and_noun(example.instruction) for example in examples],
         sketch(prompts),
         _hits(rows, prompts, examples, passages),
+        mendable,
     )
 
 
