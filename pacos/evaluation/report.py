@@ -50,13 +50,13 @@ def write_report(evaluation: Evaluation, path: str | Path) -> Path:
 def html_report(evaluation: Evaluation) -> str:
     """The whole page. `record["name"]`, or else `record["run"]`, is its title."""
     shown, record = most_changed(evaluation.rows), evaluation.record
-    return Template(_resource("report.html")).substitute(
+    return Template(resource("report.html")).substitute(
         title=escape(str(record.get("name") or record.get("run") or "Base against tuned")),
-        style=_resource("report.css"),
-        script=_resource("report.js"),
+        style=resource("report.css"),
+        script=resource("report.js"),
         lead=_lead(evaluation),
         tally=_tally(evaluation.metrics),
-        metrics="".join(map(_metric, evaluation.metrics)),
+        metrics="".join(map(metric_line, evaluation.metrics)),
         fewest=FEWEST_ROWS,
         gates=gates_section(evaluation.gates),
         wins=wins_section(evaluation),
@@ -70,7 +70,7 @@ def html_report(evaluation: Evaluation) -> str:
         shown=f"{len(shown)} of {len(evaluation.rows)} rows, those that changed most, regressions first",
         examples="".join(map(_example, shown)) or "<p>No answer changed.</p>",
         method=escape(method_note(evaluation)),
-        record=_record(record),
+        record=record_section(record),
     )
 
 
@@ -94,7 +94,7 @@ def change_kind(row: RowResult) -> str:
     return "closer" if row.change >= 0 else "further"
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
     return files("pacos.evaluation").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -128,7 +128,7 @@ def _tally(metrics: Iterable[MetricResult]) -> str:
     return "".join(f'<li class="{tones[kind]}"><b>{counts[kind]}</b> {word}</li>' for kind, word in words.items())
 
 
-def _metric(metric: MetricResult) -> str:
+def metric_line(metric: MetricResult) -> str:
     def side(name: str, value: float, interval: Any) -> str:
         return (
             f'<div class="side {name}"><span>{name}</span><b>{format_value(value, metric.unit)}</b>'
@@ -220,7 +220,7 @@ def _answer(name: str, marked: str, answer: Answer | None = None) -> str:
     return f'<div class="{name}"><h4>{name} {notes}</h4><pre dir="auto">{body}</pre></div>'
 
 
-def _record(record: Mapping[str, Any]) -> str:
+def record_section(record: Mapping[str, Any]) -> str:
     """The run record: plain values as a list, the rest as JSON."""
     plain = {key: value for key, value in record.items() if isinstance(value, str | int | float)}
     rest = {key: value for key, value in record.items() if key not in plain}
