@@ -295,7 +295,8 @@ def test_requests_read_as_results_are_refused_and_strange_results_are_failures(
     lines = [{"custom_id": name, "response": response} for name, response in zip(names, strange, strict=True)]
     (tmp_path / "back.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     code, _, err = cli(*ask, "--batch-in", "back.jsonl")
-    assert (code, "4 failed" in err) == (0, True)
+    assert (code, "4 failed" in err) == (1, True)
+    assert "0 of 20 rows are there, 20 missing; ask for the rest" in err
     assert cli(*ask)[0] == 0
     assert len(rows_in(tmp_path / "generated.jsonl")) == 20
 
@@ -326,6 +327,16 @@ def test_rows_are_evolved_and_instructions_answered(cli: Cli, teacher: TeacherSe
     ]
 
 
+def test_an_evolved_row_is_one_whatever_the_teacher_adds(cli: Cli, teacher: TeacherServer, tmp_path: Path) -> None:
+    from pacos.self_instruct.books import one_alone
+    from pacos.self_instruct.parse import parse_tasks
+
+    text = "".join(
+        f"{n}. Instruction: Do {n} things now.\n{n}. Output: {'' if n == 2 else 'x'}\n" for n in (2, 3, 4, 5)
+    )
+    assert [task.problem for task in one_alone(parse_tasks(text))] == ["no output", "", "surplus", "surplus"]
+
+
 def test_batch_files_go_out_and_come_back_in_any_order_once(cli: Cli, teacher: TeacherServer, tmp_path: Path) -> None:
     ask = ["generate", "--teacher", "grammar,price_in=1,price_out=2", "--tasks", 5, "--count", 20]
     code, out, err = cli(*ask, "--batch-out", "batch.jsonl", "--budget-requests", 4)
@@ -346,9 +357,13 @@ def test_batch_files_go_out_and_come_back_in_any_order_once(cli: Cli, teacher: T
     ]
     results[1] |= {"response": None, "error": {"code": "batch_expired"}}
     (tmp_path / "back.jsonl").write_text("".join(json.dumps(line) + "\n" for line in results))
+    (tmp_path / "first.jsonl").write_text(json.dumps(results[0]) + "\n")
+    code, _, err = cli(*ask, "--batch-in", "first.jsonl")
+    assert code == 1
+    assert "missing; 3 of the requests in batch files have no result yet; ask for the rest with --batch-out" in err
     code, _, err = cli(*ask, "--batch-in", "back.jsonl", "--batch-in", "back.jsonl")
-    assert code == 0
-    assert "3 answered, 4 before, 1 failed" in err
+    assert code == 1
+    assert "2 answered, 5 before, 1 failed" in err
     rows = rows_in(tmp_path / "generated.jsonl")
     assert 0 < len(rows) <= 15
     assert {row["teacher"] for row in rows} == {"grammar (batch)"}

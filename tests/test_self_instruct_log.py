@@ -93,8 +93,15 @@ def test_a_log_torn_in_its_first_line_begins_anew(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "log.jsonl").read_text())["settings"] == SETTINGS
 
 
-def test_other_options_are_refused_by_name(tmp_path: Path) -> None:
+def test_a_log_in_which_nothing_was_asked_takes_other_options(tmp_path: Path) -> None:
+    Log(tmp_path / "log.jsonl", {**SETTINGS, "similar": 0.8}).close()
     Log(tmp_path / "log.jsonl", SETTINGS).close()
+    (start,) = map(json.loads, (tmp_path / "log.jsonl").read_text().splitlines())
+    assert start["settings"] == SETTINGS
+
+
+def test_other_options_are_refused_by_name(tmp_path: Path) -> None:
+    filled(tmp_path / "log.jsonl").log.close()  # type: ignore[union-attr]
     with pytest.raises(UsageError, match=r"begun with other options: similar was 0.7, is 0.8\ngive the same"):
         Log(tmp_path / "log.jsonl", {**SETTINGS, "similar": 0.8})
 

@@ -91,6 +91,8 @@ def generate_into(log: Log, plan: Plan, options: Options) -> None:
     if code:
         raise typer.Exit(code)
     refuse_ending(ending, progress, options)
+    if options.batch_in:
+        refuse_missing(books, progress, options)
 
 
 def asked(
@@ -175,6 +177,18 @@ def refuse_ending(ending: Ending, progress: Progress, options: Options) -> None:
             f"{options.barren} answers in a row brought no row, at {missing}; "
             "look at the answers in the log, try --preview 10, or another teacher"
         )
+
+
+def refuse_missing(books: Books, progress: Progress, options: Options) -> None:
+    """Raises UserError where results of batches do not make the rows asked for; says what may still bring them."""
+    if not progress.wanted or progress.accepted >= progress.wanted:
+        return
+    waiting = sum(bool(record.get("batch")) for record in books.log.history.open.values())
+    out_there = f"; {waiting:,} of the requests in batch files have no result yet" if waiting else ""
+    raise UserError(
+        f"{progress.accepted:,} of {progress.wanted:,} rows are there, {progress.wanted - progress.accepted:,} missing"
+        f"{out_there}; ask for the rest with --batch-out, or of a --teacher (without --batch-in)"
+    )
 
 
 def preview(options: Options) -> None:

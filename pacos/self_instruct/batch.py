@@ -46,7 +46,7 @@ def write_batch(path: Path, waiting: Iterable[Request], number: int, books: Book
 def read_batch(paths: Iterable[Path], requests: Requests, books: Books) -> Counter[str]:
     """Settle what came back: how many lines were `answered`, `failed`, read `before`. Raises DataError, UsageError."""
     counts: Counter[str] = Counter()
-    open_attempts = dict(books.log.history.open)
+    open_attempts = books.log.history.open
     for line in [line for path in paths for line in _lines(path, books.log.history.run)]:
         record = open_attempts.pop(line["attempt"], None)
         if record is None:

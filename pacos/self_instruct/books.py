@@ -10,13 +10,13 @@ and none of it is asked for again.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pacos.self_instruct.answers import Answer, Failure
 from pacos.self_instruct.budget import Budget, Limits, Price, Spent, plausible
 from pacos.self_instruct.log import Log, Unlogged, spent_of, stamp
-from pacos.self_instruct.parse import CUT, NO_OUTPUT, Task, parse_tasks, without_thoughts
+from pacos.self_instruct.parse import CUT, NO_OUTPUT, SURPLUS, Task, parse_tasks, without_thoughts
 from pacos.self_instruct.pool import ACCEPTED, Pool
 from pacos.self_instruct.requests import Request
 
@@ -113,10 +113,17 @@ def read_answer(request: Request, answer: Answer) -> list[Task]:
     """The tasks in an answer; where only an answer was wanted, the row that it completes."""
     cut = answer.finish == "length"
     if request.given is None:
-        return parse_tasks(answer.text, cut=cut)
+        tasks = parse_tasks(answer.text, cut=cut)
+        return one_alone(tasks) if "parent" in request.extra else tasks
     output = without_thoughts(answer.text)
     problem = CUT if cut else "" if output else NO_OUTPUT
     return [Task(request.given.instruction, request.given.input, output, problem)]
+
+
+def one_alone(tasks: list[Task]) -> list[Task]:
+    """The tasks of an answer of which one was asked for: a teacher that writes on makes no family of one row."""
+    first = next((at for at, task in enumerate(tasks) if not task.problem), len(tasks))
+    return [*tasks[: first + 1], *(replace(task, problem=task.problem or SURPLUS) for task in tasks[first + 1 :])]
 
 
 def _about(sent: Sent) -> dict[str, Any]:

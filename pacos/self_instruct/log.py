@@ -105,6 +105,9 @@ class Log:
         self._file = _locked(path)
         try:
             self.history = _read(self._file, path)
+            if self.history.run and self.history.settings != dict(settings) and not self.history.attempts:
+                self._file.truncate(0)  # nothing was asked: the command that began it was mistaken
+                self.history = History()
             if self.history.run:
                 _refuse_other(path, self.history.settings, settings)
             else:

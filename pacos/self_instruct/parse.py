@@ -21,12 +21,12 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-CUT, NO_OUTPUT, NO_INSTRUCTION = "cut", "no output", "no instruction"
+CUT, NO_OUTPUT, NO_INSTRUCTION, SURPLUS = "cut", "no output", "no instruction", "surplus"
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task as it was read. `problem` is empty, or one of CUT, NO_OUTPUT, NO_INSTRUCTION."""
+    """A task as it was read. `problem` is empty, or one of CUT, NO_OUTPUT, NO_INSTRUCTION, SURPLUS."""
 
     instruction: str
     input: str
