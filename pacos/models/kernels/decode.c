@@ -14,6 +14,9 @@
 #include <immintrin.h>
 #define VECTORS
 #endif
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 typedef struct {
     const float *a, *b; /* (rank, in) and (count, rank) */
@@ -51,6 +54,14 @@ typedef struct {
     float *logits;             /* (N, vocabulary) */
     i64 rows, room;
 } Step;
+
+static inline i64 num_threads(void) {
+#ifdef _OPENMP
+    return omp_get_num_threads();
+#else
+    return 1;
+#endif
+}
 
 enum { TILE = 4, CACHE = 20480 };
 
@@ -99,6 +110,12 @@ static inline __attribute__((always_inline)) void tile_of(const char *const w[TI
     } else {
 #ifdef __AVX512BF16__
         i64 i = 0;
+        if (mb == 1) { /* memory sets the pace: read it in the order in which it lies */
+            for (int c = 0; c < TILE; c++)
+                for (i = 0; i < whole; i += 64)
+                    sum[0][c] = _mm512_dpbf16_ps(sum[0][c], (__m512bh)_mm512_loadu_si512(x[0] + i),
+                                                 (__m512bh)_mm512_loadu_si512(w[c] + i));
+        }
         for (; i < whole; i += 64) {
             __m512i v[TILE];
             for (int c = 0; c < TILE; c++) v[c] = _mm512_loadu_si512(w[c] + i);
@@ -167,20 +184,98 @@ static void products(const void *x, i64 rows, const void *w, i64 n, i64 k, float
             else
                 tile_by(ws, xs, k, mb, 0, sums);
             for (int i = 0; i < mb; i++) {
-                float *to = out + (r + i) * stride + c;
-                for (int j = 0; j < nb; j++) to[j] = sums[i * TILE + j] + (add ? to[j] : 0);
+                float *to = out + (r + i) * stride + c, *from = sums + i * TILE;
+                if (add)
+                    for (int j = 0; j < nb; j++) from[j] += to[j];
+                if (nb == TILE)
+                    memcpy(to, from, TILE * sizeof(float));
+                else
+                    memcpy(to, from, nb * sizeof(float));
             }
         }
     }
 }
 
-/* out (N, all their outputs side by side) (+)= x through `count` matrices of one input. Called by all threads. */
-static void through(const Matrix *matrices, i64 count, const void *x, i64 rows, float *out, i64 stride, int add, i64 wide) {
+/* For many rows the sums of 16 rows lie in one register, so that none has to be folded: x is laid out as pairs of values,
+ * (blocks of 16 rows, k / 2, 16, 2), and each pair of a matrix is spread over the register. */
+enum { BLOCK = 16, BLOCKS = 4, ACROSS = 6, PIECE = 4 * ACROSS };
+
+static inline int in_blocks(i64 rows, i64 k, i64 wide) {
+#if defined(VECTORS) && defined(__AVX512BF16__)
+    return !wide && rows > BLOCK / 2 && k % 2 == 0;
+#else
+    return (void)rows, (void)k, (void)wide, 0;
+#endif
+}
+
+#if defined(VECTORS) && defined(__AVX512BF16__)
+static void lay_out(const uint32_t *x, i64 rows, i64 pairs, uint32_t *laid) {
+    i64 parts = (pairs + 31) / 32, blocks = (rows + BLOCK - 1) / BLOCK;
+#pragma omp for collapse(2)
+    for (i64 b = 0; b < blocks; b++)
+        for (i64 part = 0; part < parts; part++)
+            for (i64 j = part * 32; j < pairs && j < part * 32 + 32; j++)
+                for (i64 r = 0; r < BLOCK; r++)
+                    laid[(b * pairs + j) * BLOCK + r] = b * BLOCK + r < rows ? x[(b * BLOCK + r) * pairs + j] : 0;
+}
+
+static inline __attribute__((always_inline)) void block_of(const uint32_t *laid, const uint32_t *const w[ACROSS], i64 pairs,
+                                                           const int blocks, const uint32_t *next, float *sums) {
+    __m512 sum[ACROSS][BLOCKS];
+    for (int c = 0; c < ACROSS; c++)
+        for (int b = 0; b < blocks; b++) sum[c][b] = _mm512_setzero_ps();
+    for (i64 j = 0; j < pairs; j++) {
+        __m512bh x[BLOCKS];
+        _mm_prefetch((const char *)(next + j * ACROSS), _MM_HINT_T1);
+        for (int b = 0; b < blocks; b++) x[b] = (__m512bh)_mm512_loadu_si512(laid + (b * pairs + j) * BLOCK);
+        for (int c = 0; c < ACROSS; c++) {
+            __m512bh v = (__m512bh)_mm512_set1_epi32((int)w[c][j]);
+            for (int b = 0; b < blocks; b++) sum[c][b] = _mm512_dpbf16_ps(sum[c][b], x[b], v);
+        }
+    }
+    for (int c = 0; c < ACROSS; c++)
+        for (int b = 0; b < blocks; b++) _mm512_storeu_ps(sums + (c * BLOCKS + b) * BLOCK, sum[c][b]);
+}
+
+/* As `products`, for at most PIECE rows of w and x laid out. What lies `ahead` rows behind w is fetched meanwhile. */
+static void block_products(const uint32_t *laid, i64 rows, const uint32_t *w, i64 n, i64 pairs, float *out, i64 stride, int add,
+                           i64 ahead) {
+    float sums[PIECE * BLOCKS * BLOCK];
+    for (i64 r = 0; r < rows; r += BLOCKS * BLOCK) {
+        i64 some = rows - r < BLOCKS * BLOCK ? rows - r : BLOCKS * BLOCK;
+        const uint32_t *x = laid + r * pairs;
+        for (i64 c = 0; c < n; c += ACROSS) {
+            const uint32_t *ws[ACROSS];
+            const uint32_t *next = w + (c + ahead) * pairs;
+            float *to = sums + c * BLOCKS * BLOCK;
+            for (int i = 0; i < ACROSS; i++) ws[i] = w + (c + i < n ? c + i : c) * pairs;
+            switch ((some + BLOCK - 1) / BLOCK) {
+            case 1: block_of(x, ws, pairs, 1, next, to); break;
+            case 2: block_of(x, ws, pairs, 2, next, to); break;
+            case 3: block_of(x, ws, pairs, 3, next, to); break;
+            default: block_of(x, ws, pairs, 4, next, to);
+            }
+        }
+        for (i64 i = 0; i < some; i++) {
+            float *to = out + (r + i) * stride;
+            for (i64 c = 0; c < n; c++) to[c] = sums[c * BLOCKS * BLOCK + i] + (add ? to[c] : 0);
+        }
+    }
+}
+#endif
+
+/* out (N, all their outputs side by side) (+)= x through `count` matrices of one input. Called by all threads; `laid` is room
+ * for x laid out. */
+static void through(const Matrix *matrices, i64 count, const void *x, i64 rows, float *out, i64 stride, int add, void *laid, i64 wide) {
     /* pieces of a matrix: long where it is read once, small enough to stay in the first cache where it is read for many rows */
-    i64 k = matrices[0].in, piece = rows <= TILE ? 64 : CACHE / (k * (wide ? 4 : 2)) / TILE * TILE;
+    i64 k = matrices[0].in, piece = rows <= TILE ? 64 : CACHE / (k * (wide ? 4 : 2)) / TILE * TILE, pieces = 0;
+    int blocks = in_blocks(rows, k, wide);
     if (piece < TILE) piece = TILE;
-    i64 pieces = 0;
+    if (blocks) piece = PIECE;
     for (i64 m = 0; m < count; m++) pieces += (matrices[m].out + piece - 1) / piece;
+#if defined(VECTORS) && defined(__AVX512BF16__)
+    if (blocks) lay_out(x, rows, k / 2, laid);
+#endif
 #pragma omp for schedule(dynamic, 1)
     for (i64 p = 0; p < pieces; p++) {
         const Matrix *m = matrices;
@@ -191,7 +286,13 @@ static void through(const Matrix *matrices, i64 count, const void *x, i64 rows, 
         }
         i64 from = own * piece, n = m->out - from < piece ? m->out - from : piece;
         float *to = out + column + from;
-        products(x, rows, at(m->weight, from * k, wide), n, k, to, stride, add, wide);
+        const void *w = at(m->weight, from * k, wide);
+#if defined(VECTORS) && defined(__AVX512BF16__)
+        if (blocks)
+            block_products(laid, rows, w, n, k / 2, to, stride, add, piece * num_threads());
+        else
+#endif
+            products(x, rows, w, n, k, to, stride, add, wide);
         if (m->bias)
             for (i64 r = 0; r < rows; r++)
                 for (i64 c = 0; c < n; c++) to[r * stride + c] += number(m->bias, from + c, wide);
@@ -300,11 +401,11 @@ static void gate_row(const float *both, void *to, i64 row, i64 n, i64 gelu, floa
     write_row(to, row * n, own, n, wide);
 }
 
-static void layer_of(const Decoder *d, const Layer *l, const Step *s, void *in, float *mid, float *own) {
+static void layer_of(const Decoder *d, const Layer *l, const Step *s, void *in, float *mid, void *laid, float *own) {
     i64 q = d->heads * d->size, all = q + 2 * d->kv_heads * d->size, wide = d->wide;
 #pragma omp for
     for (i64 r = 0; r < s->rows; r++) norm_row(s->x + r * d->width, l->norm_before, in, r, d->width, d->eps, own, wide);
-    through(l->qkv, 3, in, s->rows, mid, all, 0, wide);
+    through(l->qkv, 3, in, s->rows, mid, all, 0, laid, wide);
 #pragma omp for
     for (i64 r = 0; r < s->rows; r++) adapt(l->qkv, 3, at(in, r * d->width, wide), s->owners[r], mid + r * all, wide);
 #pragma omp for schedule(dynamic, 1)
@@ -312,19 +413,19 @@ static void layer_of(const Decoder *d, const Layer *l, const Step *s, void *in, 
         i64 row = i / d->kv_heads;
         attend(d, l, s, row, i % d->kv_heads, mid + row * all, in, own);
     }
-    through(&l->o, 1, in, s->rows, s->x, d->width, 1, wide);
+    through(&l->o, 1, in, s->rows, s->x, d->width, 1, laid, wide);
 #pragma omp for
     for (i64 r = 0; r < s->rows; r++) adapt(&l->o, 1, at(in, r * q, wide), s->owners[r], s->x + r * d->width, wide);
 #pragma omp for
     for (i64 r = 0; r < s->rows; r++) norm_row(s->x + r * d->width, l->norm_between, in, r, d->width, d->eps, own, wide);
-    through(l->gate_up, 2, in, s->rows, mid, 2 * d->inner, 0, wide);
+    through(l->gate_up, 2, in, s->rows, mid, 2 * d->inner, 0, laid, wide);
 #pragma omp for
     for (i64 r = 0; r < s->rows; r++) {
         adapt(l->gate_up, 2, at(in, r * d->width, wide), s->owners[r], mid + r * 2 * d->inner, wide);
     }
 #pragma omp for
     for (i64 r = 0; r < s->rows; r++) gate_row(mid + r * 2 * d->inner, in, r, d->inner, d->gelu, own, wide);
-    through(&l->down, 1, in, s->rows, s->x, d->width, 1, wide);
+    through(&l->down, 1, in, s->rows, s->x, d->width, 1, laid, wide);
 #pragma omp for
     for (i64 r = 0; r < s->rows; r++) adapt(&l->down, 1, at(in, r * d->inner, wide), s->owners[r], s->x + r * d->width, wide);
 }
@@ -336,20 +437,22 @@ int decode_step(const Decoder *d, const Step *s) {
     i64 widest = most(most(d->width, q), most(d->inner, d->kv_heads * d->size));
     int failed = 0;
     void *in = scratch(s->rows * widest, &failed);
+    void *laid = scratch((s->rows + BLOCK) * widest / 2 + 1, &failed);
     float *mid = scratch(s->rows * most(all, 2 * d->inner), &failed);
 #pragma omp parallel
     {
         float *own = scratch(most(widest, group * (s->room + 2 * d->size)), &failed);
 #pragma omp barrier
         if (!failed) { /* the same for all threads: nothing changes it behind the barrier */
-            for (i64 l = 0; l < d->num_layers; l++) layer_of(d, d->layers + l, s, in, mid, own);
+            for (i64 l = 0; l < d->num_layers; l++) layer_of(d, d->layers + l, s, in, mid, laid, own);
 #pragma omp for
             for (i64 r = 0; r < s->rows; r++) norm_row(s->x + r * d->width, d->last_norm, in, r, d->width, d->eps, own, d->wide);
-            through(&d->head, 1, in, s->rows, s->logits, d->head.out, 0, d->wide);
+            through(&d->head, 1, in, s->rows, s->logits, d->head.out, 0, laid, d->wide);
         }
         free(own);
     }
     free(in);
+    free(laid);
     free(mid);
     return failed;
 }
