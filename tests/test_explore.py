@@ -109,6 +109,20 @@ def test_sql_is_answered_as_page_json_and_csv(client: TestClient) -> None:
     assert client.get(f"/data.csv?sql={sql}").text == "number,verb\r\n4,\r\n"
 
 
+def test_the_csv_of_a_query_holds_every_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SETTINGS, "max_returned_rows", 10)
+    rows = [{"instruction": f"Name {n} rivers.", "output": "Nile"} for n in range(2500)]
+    client = site(tmp_path, rows)
+    found = client.get("/data.csv?sql=select+number,+:word+as+word+from+rows+order+by+number&word=a,b&_dl=on")
+    assert found.headers["content-disposition"] == 'attachment; filename="query.csv"'
+    assert found.text.splitlines() == ["number,word", *(f'{n},"a,b"' for n in range(1, 2501))]
+    assert len(client.get("/data/contains.csv?search=rivers").text.splitlines()) == 201  # its own limit
+    assert client.get("/data.csv?sql=select+:absent").text == ':absent\r\n""\r\n'
+    for wrong in ("delete+from+rows", "select+nothing", "select+1;+select+2"):
+        assert client.get(f"/data.csv?sql={wrong}").status_code == 400
+    assert client.get("/data/nowhere.csv").status_code == 404
+
+
 def test_the_csv_of_the_table_holds_every_row_whole(client: TestClient) -> None:
     rows = list(csv.DictReader(io.StringIO(client.get("/data/rows.csv?_stream=on").text)))
     assert [{name: row[name] for name in ROWS[0]} for row in rows] == ROWS

@@ -49,10 +49,15 @@ def explore(
     built = open_sources(data, split, findings, limit, keep)
     url = address(host, listening.getsockname()[1])
     ready = {"url": url, "rows": built.about["rows"], "database": str(built.path), "reused": built.reused}
-    line = f"{data}: {built.about['rows']:,} rows at {url}  (Ctrl-C ends)"
+    line = f"{data}: {rows_of(built.about['rows'])} at {url}  (Ctrl-C ends)"
     with ended_by_signal() as ended:
         serve(built, host, listening, lambda: announce(url, json.dumps(ready) if as_json else line, browser))
     return 128 + ended[0] if ended else 0
+
+
+def rows_of(number: int) -> str:
+    """`1 row`, `52,002 rows`"""
+    return f"{number:,} {'row' if number == 1 else 'rows'}"
 
 
 def require(*modules: str) -> None:
@@ -96,9 +101,7 @@ def open_sources(data: str, split: Path | None, findings: Path | None, limit: in
         meanwhile=lambda: importlib.import_module("pacos.studio.explore.site"),
     )
     if built.about["skipped"]:
-        note(
-            f"{built.about['skipped']} rows could not be read and are left out; the first: {built.about['problems'][0]}"
-        )
+        note(f"{rows_of(built.about['skipped'])} could not be read, left out; the first: {built.about['problems'][0]}")
     if keep:
         say(f"database {built.path}")
     return built

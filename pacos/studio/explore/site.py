@@ -31,6 +31,7 @@ from starlette.routing import Mount, Route
 from pacos.data.rouge import rouge_l
 from pacos.studio.explore.database import read_about
 from pacos.studio.explore.queries import BY_RULE, BY_SPLIT, QUERIES, Query
+from pacos.studio.explore.whole_csv import whole_csv
 
 NAME = "data"
 SHOWN = 10
@@ -71,7 +72,8 @@ def make_app(path: Path, *, base_url: str = "/", hosts: Sequence[str] | None = L
     """
     about = read_about(path)
     pages = Pages(_datasette(path, about, base_url), about)
-    routes = [Route("/", pages.start), Route("/random", pages.random), Mount("/", pages.site.app())]
+    routes = [Route("/", pages.start), Route("/random", pages.random), Mount("/", pages.datasette)]
+    routes[:0] = [Route(f"/{NAME}.csv", pages.csv), Route(f"/{NAME}/{{question}}.csv", pages.csv)]
     return Guard(Starlette(routes=routes), hosts)
 
 
@@ -193,7 +195,7 @@ class Pages:
     """The pages that are ours: the start, and the way to a random row."""
 
     def __init__(self, site: Datasette, about: dict[str, Any]):
-        self.site, self.about = site, about
+        self.site, self.about, self.datasette = site, about, site.app()
         self.random_number = secrets.SystemRandom().randint
 
     async def start(self, request: Request) -> Response:
@@ -217,6 +219,16 @@ class Pages:
     async def random(self, request: Request) -> Response:
         number = self.random_number(1, self.about["rows"])
         return RedirectResponse(self.site.urls.row(NAME, "rows", str(number)), 302, {"cache-control": "no-store"})
+
+    async def csv(self, request: Request) -> App:
+        """All rows of a query or a question; tables, and what is wrong with a query, are datasette's."""
+        values = dict(request.query_params)
+        asked = questions(self.about).get(request.path_params.get("question", ""))
+        sql = asked.sql if asked else "" if request.path_params else values.get("sql", "")
+        name = "_dl" in values and f"{request.path_params.get('question', 'query')}.csv"
+        seconds = SETTINGS["sql_time_limit_ms"] / 1000
+        answer = sql and await whole_csv(self.site.get_database(NAME), sql, values, seconds, download=name or "")
+        return answer or self.datasette
 
     def _link(self, name: str, query: Query) -> str:
         filled = f"?{urlencode(query.example)}" if query.example else ""
