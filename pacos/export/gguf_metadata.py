@@ -17,7 +17,7 @@ from pacos.export.gguf_names import ARCHITECTURES
 Value = int | float | str | bool | list[Any]
 
 
-def metadata(config: Mapping[str, Any], name: str) -> dict[str, Value]:
+def metadata(config: Mapping[str, Any], name: str, swallows: bool = False) -> dict[str, Value]:
     """Key -> value, architecture and name first. Raises UsageError for what GGUF or llama.cpp cannot express."""
     kind = config["model_type"]
     arch = ARCHITECTURES[kind]
@@ -25,7 +25,7 @@ def metadata(config: Mapping[str, Any], name: str) -> dict[str, Value]:
     size = head_size(config)
     found: dict[str, Value] = {
         "general.architecture": arch,
-        "general.name": shown_name(name, arch),
+        "general.name": shown_name(name, swallows),
         "general.type": "model",
         f"{arch}.context_length": context_length(config),
         f"{arch}.embedding_length": int(config["hidden_size"]),
@@ -48,9 +48,9 @@ def metadata(config: Mapping[str, Any], name: str) -> dict[str, Value]:
     return found
 
 
-def shown_name(name: str, arch: str) -> str:
-    """general.name. llama.cpp lets Phi-3's control tokens swallow the line end behind them where it says phi-3."""
-    return name if arch != "phi3" or "phi-3" in name.lower() else f"{name} (phi-3)"
+def shown_name(name: str, swallows: bool) -> str:
+    """general.name. llama.cpp lets control tokens swallow the line end behind them, as Phi-3's do, where it says phi-3."""
+    return f"{name} (phi-3)" if swallows and "phi-3" not in name.lower() else name
 
 
 def head_size(config: Mapping[str, Any]) -> int:

@@ -80,7 +80,8 @@ def write_gguf(origin: Origin, weights: Merged, path: Path, type: str) -> list[P
     names = Names(config)
     plans = plan_of(names, weights, type)
     rows = next(p.shape[0] for p in plans if p.name == "token_embd.weight")
-    values = metadata(config | {"vocab_size": rows}, origin.name)
+    swallows = any(control.rstrip for control in origin.renderer.codec.controls.values())
+    values = metadata(config | {"vocab_size": rows}, origin.name, swallows)
     values["general.file_type"] = TYPES[type][1]
     values["general.quantization_version"] = 2
     values |= tokenizer_metadata(origin.renderer, origin.contract, rows, chat_template_jinja(origin.renderer))
