@@ -18,6 +18,8 @@ from typer.core import TyperGroup
 from pacos.cli.eval_files import check_ledger, refuse_unwritable, write_evaluation
 from pacos.cli.eval_gate import end_by_gates, with_gates
 from pacos.cli.eval_ledger import Workspace, difference, list_entries, print_evaluation, show_entry
+from pacos.cli.eval_regression import AddRegression, Must, MustNot, save_regression
+from pacos.cli.eval_suite import Judge, Suite, evaluate_suite, refuse_idle
 from pacos.cli.session import OpenRun, find_run, load_base, open_run
 from pacos.cli.show import bar, note, out, say
 from pacos.errors import DataError, GateError, UsageError
@@ -68,20 +70,46 @@ def evaluate(
         Path | None,
         typer.Option("--out", help="folder of report.html, report.md and eval.json; RUN/eval where not given"),
     ] = None,
+    suite: Suite = None,
+    judge: Judge = None,
+    add_regression: AddRegression = None,
+    must: Must = None,
+    must_not: MustNot = None,
     workspace: Workspace = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:
     """Compare base and tuned on held-out rows: perplexity, ROUGE-L, BLEU, exact match, each with an interval."""
     from pacos.evaluation.gates import load_gates
 
+    changed = {"limit": limit, "seed": seed, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
+    changed = {name: value for name, value in changed.items() if value is not None}
+    if add_regression is not None:
+        others = {
+            "suite": suite,
+            "judge": judge,
+            "data": data,
+            "cluster": cluster,
+            "gate": gate,
+            "out": report,
+            **changed,
+        }
+        refuse_idle("with --add-regression", others)
+        save_regression(add_regression, must or (), must_not or (), find_workspace(workspace))
+        return
+    refuse_idle("without --add-regression", {"must": must, "must_not": must_not})
+    if suite is not None:
+        refuse_idle("with --suite", {"data": data, "cluster": cluster})
+        name = chosen(run, adapter_path)
+        evaluate_suite(name, suite, changed, judge, gate, report, find_workspace(workspace), as_json)
+        return
+    refuse_idle("without --suite", {"judge": judge})
     conditions = load_gates(gate) if gate else ()
     name = chosen(run, adapter_path)
     target = report or find_run(name) / "eval"
     refuse_unwritable(target)
     check_ledger(find_workspace(workspace))
     opened = open_run(name)
-    given = {"limit": limit, "seed": seed, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
-    options = Options(**{**opened.record.recipe["eval"], **{k: v for k, v in given.items() if v is not None}})
+    options = Options(**{**opened.record.recipe["eval"], **changed})
     evaluation = evaluate_run(opened, options, data, cluster)
     evaluation = with_gates(evaluation, conditions, options.seed)
     folder = write_evaluation(evaluation, target, find_workspace(workspace))

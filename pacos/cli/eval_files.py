@@ -14,6 +14,7 @@ from pacos.workspace import find_workspace
 if TYPE_CHECKING:
     from pacos.evaluation import Evaluation
     from pacos.evaluation.ledger import Entry
+    from pacos.evaluation.suites.results import SuiteResult
 
 FILES = ("eval.json", "report.html", "report.md")
 
@@ -53,7 +54,7 @@ def check_ledger(workspace: Path) -> None:
         pass
 
 
-def entry_of(evaluation: Evaluation) -> Entry:
+def entry_of(evaluation: Evaluation | SuiteResult) -> Entry:
     """The ledger's head of an evaluation, from the record that `pacos eval` makes."""
     from pacos.evaluation.ledger import Entry, Subject
 

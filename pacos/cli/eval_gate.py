@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pacos.cli.show import out, say
 from pacos.errors import GateError, UndecidedError
@@ -12,11 +12,13 @@ from pacos.errors import GateError, UndecidedError
 if TYPE_CHECKING:
     from pacos.evaluation import Evaluation
     from pacos.evaluation.gates import Condition
+    from pacos.evaluation.suites.results import SuiteResult
 
+Result = TypeVar("Result", "Evaluation", "SuiteResult")
 STYLES = {"holds": "green", "does not hold": "bold red", "cannot tell": "yellow"}
 
 
-def with_gates(evaluation: Evaluation, conditions: Sequence[Condition], seed: int) -> Evaluation:
+def with_gates(evaluation: Result, conditions: Sequence[Condition], seed: int) -> Result:
     """The evaluation with every condition judged, and its odds of being wrong simulated."""
     import numpy as np
 
@@ -28,7 +30,7 @@ def with_gates(evaluation: Evaluation, conditions: Sequence[Condition], seed: in
     return replace(evaluation, gates=hold(conditions, evaluation, rng=np.random.default_rng(seed)))
 
 
-def print_gates(evaluation: Evaluation) -> None:
+def print_gates(evaluation: Evaluation | SuiteResult) -> None:
     console = out()
     for gated in evaluation.gates:
         console.print(f"gate: {gated.sentence}", markup=False, style=STYLES[gated.judged.outcome])
@@ -36,7 +38,7 @@ def print_gates(evaluation: Evaluation) -> None:
             console.print(f"  {note}", markup=False, style="dim")
 
 
-def end_by_gates(evaluation: Evaluation) -> None:
+def end_by_gates(evaluation: Evaluation | SuiteResult) -> None:
     """Raises GateError (5) where a condition does not hold, UndecidedError (6) where one cannot be told."""
     from pacos.evaluation.gates import outcome_of
 

@@ -94,11 +94,15 @@ def difference(
     import numpy as np
 
     from pacos.cli.eval_files import refuse_unwritable, write_files
+    from pacos.cli.eval_suite import suites_difference
     from pacos.evaluation.ledger import difference, open_ledger
 
     if report:
         refuse_unwritable(report)
     with open_ledger(find_workspace(workspace), to_read=True) as ledger:
+        if ledger.entry(first).kind.startswith("suite:"):
+            suites_difference(ledger, first, second, seed, resamples, report, as_json)
+            return
         found = difference(ledger, first, second, rng=np.random.default_rng(seed), resamples=resamples)
     if report:
         write_files(found, report)
