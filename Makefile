@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check bench-train bench-packing bench-memory bench-qlora bench-full bench-lengths gpu-check bench-dedup bench-curate docs format clean
+.PHONY: help quickstart test check bench-train bench-packing bench-memory bench-qlora bench-full bench-generate bench-lengths gpu-check bench-dedup bench-curate docs format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -50,6 +50,9 @@ bench-qlora: $(VENV)/.installed-bench  ## a QLoRA step at Phi-3-mini's geometry 
 
 bench-full: $(VENV)/.installed-bench  ## full fine-tuning of SmolLM2-135M beside TRL's
 	$(BIN)/python benchmarks/full.py
+
+bench-generate: $(STAMP)  ## greedy answers to 64 prompts beside transformers' generate
+	$(BIN)/python benchmarks/generate.py
 
 bench-lengths: $(VENV)/.installed-bench  ## cost of a step by length and number of rows
 	$(BIN)/python benchmarks/lengths.py

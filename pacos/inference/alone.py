@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
 
@@ -15,13 +16,14 @@ from pacos.inference.batch import Row
 from pacos.inference.sampling import choose
 from pacos.models.network import Network
 from pacos.models.plain import Memory
+from pacos.models.switch import Switch
 
 
 class Alone:
     """What `Batch` is, with room for a single row."""
 
-    def __init__(self, network: Network, stop_ids: frozenset[int]):
-        self.network, self.stop_ids = network, stop_ids
+    def __init__(self, network: Network, stop_ids: frozenset[int], switch: Switch | None = None):
+        self.network, self.stop_ids, self.switch = network, stop_ids, switch
         self._row: Row | None = None
         self._memory: Memory = {}
 
@@ -54,7 +56,8 @@ class Alone:
         """Read ids and write the token behind them; the seconds it took."""
         began = time.perf_counter()
         ids = torch.tensor([list(unread)], device=self.network.device)
-        logits, self._memory = self.network.read_on(ids, self._memory)
+        with nullcontext() if self.switch is None else self.switch.rows([row.owner]):
+            logits, self._memory = self.network.read_on(ids, self._memory)
         tokens, logprobs = choose(logits[None], [row.sampler])
         row.take(tokens[0], logprobs[0], self.stop_ids)
         if row.done:

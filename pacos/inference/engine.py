@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,10 +27,13 @@ from pacos.models.binpack import best_fit
 from pacos.models.kernels.cross_entropy import token_nll
 from pacos.models.network import Network
 from pacos.models.packs import PACK_TOKENS, build_pack
+from pacos.models.switch import BASE, Switch
 
 if TYPE_CHECKING:
     from pacos.prompts import Rendered
 
+Adapters = str | Sequence[str | None] | None
+"""The name of an adapter, or one for each prompt; None is the base."""
 OnToken = Callable[[int, int], None]
 """Called with the index of a prompt and a token of its answer, as it is written."""
 OnDone = Callable[[int, Completion], None]
@@ -50,11 +53,20 @@ class Engine:
 
     An answer ends at any of `stop_ids`. A row is at most `max_length` tokens, the model's own limit where not given; an
     answer that gets there ends with finish_reason "length", and a prompt that leaves no room for one is a UsageError.
+    Where `switch` holds several adapters on the network, `adapter` names that of each prompt or row; None is the base.
     """
 
-    def __init__(self, network: Network, stop_ids: Sequence[int], *, slots: int = 32, max_length: int | None = None):
+    def __init__(
+        self,
+        network: Network,
+        stop_ids: Sequence[int],
+        *,
+        slots: int = 32,
+        max_length: int | None = None,
+        switch: Switch | None = None,
+    ):
         own = network.max_length
-        self.network, self.stop_ids, self.slots = network, frozenset(stop_ids), slots
+        self.network, self.stop_ids, self.slots, self.switch = network, frozenset(stop_ids), slots, switch
         self.max_length = own if max_length is None else min(max_length, own)
         self._cache: KVCache | None = None
 
@@ -67,15 +79,17 @@ class Engine:
         prompts: Sequence[Sequence[int]],
         sampling: Sampling | Sequence[Sampling],
         *,
+        adapter: Adapters = None,
         on_token: OnToken | None = None,
         on_done: OnDone | None = None,
     ) -> list[Completion]:
-        """An answer to each prompt, in their order. `sampling` is one for all or one for each.
+        """An answer to each prompt, in their order. `sampling` and `adapter` are one for all or one for each.
 
-        Raises UsageError that names every prompt that is empty or leaves no room for an answer.
+        Raises UsageError that names every prompt that is empty or leaves no room for an answer, or an adapter that is not
+        loaded.
         """
         completions: dict[int, Completion] = {}
-        for row in self._write(self._rows(prompts, sampling)):
+        for row in self._write(self._rows(prompts, sampling, adapter)):
             if on_token is not None and row.stop_id is None:
                 on_token(row.index, row.ids[-1])
             if row.done:
@@ -84,20 +98,23 @@ class Engine:
                     on_done(row.index, completions[row.index])
         return [completions[i] for i in range(len(prompts))]
 
-    def stream(self, prompt: Sequence[int], sampling: Sampling) -> Generator[int, None, None]:
+    def stream(
+        self, prompt: Sequence[int], sampling: Sampling, *, adapter: str | None = None
+    ) -> Generator[int, None, None]:
         """The ids of one answer as they are written, without the stop token. Raises UsageError as `generate`."""
-        rows = self._rows([prompt], sampling)
+        rows = self._rows([prompt], sampling, adapter)
         return (row.ids[-1] for row in self._write(rows) if row.stop_id is None)
 
     @torch.inference_mode()
-    def score(self, rows: Sequence[Rendered]) -> list[Score]:
+    def score(self, rows: Sequence[Rendered], *, adapter: str | None = None) -> list[Score]:
         """The loss of each row on the tokens that its mask names; a row's first token is predicted by nothing.
 
-        Raises UsageError that names every row that is longer than the model reads.
+        Raises UsageError that names every row that is longer than the model reads, or an adapter that is not loaded.
         """
+        owner = self._numbers(adapter, 1)
         self._refuse("row", {i: len(row.ids) for i, row in enumerate(rows) if len(row.ids) > self.max_length})
         scores: dict[int, Score] = {}
-        with evaluating(self.network):
+        with evaluating(self.network), nullcontext() if self.switch is None else self.switch.rows(owner):
             for pack in best_fit([len(row.ids) for row in rows], PACK_TOKENS):
                 scores.update(zip(pack, self._score([rows[i] for i in pack]), strict=True))
         return [scores[i] for i in range(len(rows))]
@@ -112,17 +129,31 @@ class Engine:
         pieces = nll.double().cpu().split(list(pack.counts))
         return [Score(float(piece.sum()), len(piece)) for piece in pieces]
 
-    def _rows(self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling]) -> list[Row]:
+    def _numbers(self, adapter: Adapters, count: int) -> list[int]:
+        """The number of each one's adapter."""
+        names = [adapter] * count if adapter is None or isinstance(adapter, str) else list(adapter)
+        assert len(names) == count, f"{len(names)} adapters for {count} prompts"
+        if self.switch is not None:
+            return [self.switch.number(name) for name in names]
+        for name in names:
+            if name is not None:
+                raise UsageError(f"adapter '{name}' is not loaded; this engine has one model alone")
+        return [BASE] * count
+
+    def _rows(
+        self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling], adapter: Adapters
+    ) -> list[Row]:
         """A row for each prompt, longest first, so that the most memory is asked for at the start."""
         each = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
         assert len(each) == len(prompts), f"{len(each)} samplings for {len(prompts)} prompts"
         self._refuse("prompt", {i: len(p) for i, p in enumerate(prompts) if not 0 < len(p) < self.max_length})
-        copies: Counter[tuple[tuple[int, ...], int]] = Counter()
+        owners = self._numbers(adapter, len(prompts))
+        copies: Counter[tuple[tuple[int, ...], int, int]] = Counter()
         rows = []
-        for i, (prompt, options) in enumerate(zip(prompts, each, strict=True)):
-            name = (tuple(prompt), options.seed)
+        for i, (prompt, options, owner) in enumerate(zip(prompts, each, owners, strict=True)):
+            name = (tuple(prompt), options.seed, owner)
             room = min(options.max_new_tokens, self.max_length - len(prompt))
-            rows.append(Row(i, prompt, room, Sampler(options, prompt, copies[name])))
+            rows.append(Row(i, prompt, room, Sampler(options, prompt, copies[name]), owner))
             copies[name] += 1
         return sorted(rows, key=lambda row: -len(row.prompt))
 
@@ -138,12 +169,13 @@ class Engine:
         if not waiting:
             return
         if not self.network.decodes:
-            yield from self._write_with(Alone(self.network, self.stop_ids), waiting)
+            yield from self._write_with(Alone(self.network, self.stop_ids, self.switch), waiting)
             return
         longest = max(len(row.prompt) for row in waiting)
         cache, self._cache = self._room(min(self.slots, len(waiting)), longest), None
         try:
-            yield from self._write_with(Batch(self.network, cache, self.stop_ids, self.max_length), waiting)
+            batch = Batch(self.network, cache, self.stop_ids, self.max_length, self.switch)
+            yield from self._write_with(batch, waiting)
         finally:
             self._cache = cache
 
