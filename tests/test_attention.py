@@ -72,7 +72,7 @@ def test_attention_over_a_forest_is_the_masked_product_and_so_are_its_gradients(
     query, key, value = (torch.randn(31, heads, 8, requires_grad=True) for heads in (4, 2, 2))
     upstream = torch.randn(31, 4, 8)
     with nullcontext() if kernels else native.plain():
-        ours = attend_spans(query, key, value, layout.buckets(window, 4), 0.3, softcap)
+        ours = attend_spans(query, key, value, layout.work(window, 4), 0.3, softcap)
         grads = torch.autograd.grad(ours, (query, key, value), upstream)
     expected = reference_attention(query, key, value, layout.seen(window), 0.3, softcap)
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-6)
@@ -82,7 +82,7 @@ def test_attention_over_a_forest_is_the_masked_product_and_so_are_its_gradients(
 
 def test_buckets_hold_every_query_once_and_keep_to_their_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pacos.models.kernels.attention.ROOM", 4 * 9 * 14)
-    buckets = FOREST.buckets(None, 4)
+    buckets = FOREST.work(None, 4).buckets
     runs = [run for bucket in buckets for run in bucket.queries.runs.tolist()]
     queries = sorted(start + i for start, count, *_ in runs for i in range(count))
     assert queries == list(range(31))
@@ -93,7 +93,7 @@ def test_buckets_hold_every_query_once_and_keep_to_their_room(monkeypatch: pytes
 
 
 def test_a_long_row_computes_no_scores_of_the_future() -> None:
-    scores = sum(n * t * s for n, t, s in (bucket.shape for bucket in Packed([2048]).buckets(None, 1)))
+    scores = sum(n * t * s for n, t, s in (bucket.shape for bucket in Packed([2048]).work(None, 1).buckets))
     needed = 256 * sum(range(256, 2049, 256))
     assert needed <= scores <= needed * 1.06 < 2048 * 2048 * 0.6
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pacos.models.kernels import native
-from pacos.models.kernels.attention import Span, attend_spans, buckets_of
+from pacos.models.kernels.attention import Span, Work, attend_spans, reference_attention
 from pacos.models.kernels.cross_entropy import linear_cross_entropy, reference_cross_entropy
 from pacos.models.kernels.gated import gated, gated_halves, reference_gated
 from pacos.models.kernels.low_rank import Map, frozen_maps, reference_maps
@@ -116,9 +116,60 @@ def test_attention_in_bf16_and_fp32_is_the_plain_one(kind: torch.dtype) -> None:
 
     def plainly(*qkv: Tensor) -> Tensor:
         with native.plain():
-            return attend_spans(*qkv, buckets_of(spans, 4), 0.3)
+            return attend_spans(*qkv, Work.of(spans, 4), 0.3)
 
-    agree(lambda *qkv: attend_spans(*qkv, buckets_of(spans, 4), 0.3), plainly, query, key, value)
+    agree(lambda *qkv: attend_spans(*qkv, Work.of(spans, 4), 0.3), plainly, query, key, value)
+
+
+LONG = [
+    Span((0, 40), ((0, 40),)),
+    Span((40, 75), ((0, 40), (40, 75))),
+    Span((75, 76), ((0, 40), (75, 76))),
+    Span((76, 119), ((5, 40), (60, 75), (76, 119))),
+    Span((119, 160), ((100, 160),), 30),
+]
+
+
+@pytest.mark.skipif(not native.says("attention_takes", 64), reason="this processor multiplies no pairs of bf16")
+@pytest.mark.parametrize(("heads", "kv", "size"), [(6, 2, 64), (2, 2, 32), (3, 1, 96)])
+def test_attention_by_lanes_is_the_plain_one(heads: int, kv: int, size: int) -> None:
+    """Its inputs are views of wider tensors, as a joint projection makes them. Rounded to bf16 at other places, so within
+    what bf16 makes of the plain one against fp32."""
+    wide = torch.randn(160, (heads + 2 * kv) * size).bfloat16()
+    parts = wide.split([heads * size, kv * size, kv * size], dim=1)
+    query, key, value = (part.view(160, -1, size).detach().requires_grad_() for part in parts)
+    upstream = torch.randn(160, heads, size).bfloat16()
+    seen = torch.zeros(160, 160, dtype=torch.bool)
+    for span in LONG:
+        keys = torch.cat([torch.arange(*run) for run in span.keys])
+        for query_at, (first, last) in zip(range(*span.queries), zip(*span.seen(), strict=True), strict=True):
+            seen[query_at, keys[first:last]] = True
+    exact_inputs = [x.detach().float().requires_grad_() for x in (query, key, value)]
+    exact = reference_attention(*exact_inputs, seen, 0.2)
+    exact_grads = torch.autograd.grad(exact, exact_inputs, upstream.float())
+    work = Work.of(LONG, heads)
+    ours = attend_spans(query, key, value, work, 0.2)
+    assert ours.grad_fn is not None
+    assert "ByLanes" in type(ours.grad_fn).__name__
+    grads = torch.autograd.grad(ours, (query, key, value), upstream)
+    for one, other in zip((ours, *grads), (exact, *exact_grads), strict=True):
+        assert (one.float() - other).abs().max() <= 0.012 * other.abs().max()
+
+
+@pytest.mark.skipif(not native.says("attention_takes", 64), reason="this processor multiplies no pairs of bf16")
+def test_attention_by_lanes_gives_the_same_bits_by_any_number_of_threads() -> None:
+    tensors = [torch.randn(160, heads, 64).bfloat16().requires_grad_() for heads in (6, 2, 2)]
+    upstream, threads = torch.randn(160, 6, 64).bfloat16(), torch.get_num_threads()
+    results = []
+    try:
+        for number in (1, 2, 3, 3):
+            torch.set_num_threads(number)
+            ours = attend_spans(*tensors, Work.of(LONG, 6), 0.2)
+            results.append((ours, *torch.autograd.grad(ours, tensors, upstream)))
+    finally:
+        torch.set_num_threads(threads)
+    for result in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(result, results[0], strict=True))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -154,7 +205,7 @@ def test_what_is_not_a_number_stays_so(broken: float) -> None:
     assert not torch.isfinite(gated(hidden, hidden.clone(), "silu")).all()
     query = torch.ones(2, 1, 4)
     query[1, 0, 0] = broken
-    seen = attend_spans(query, torch.rand(2, 1, 4), torch.rand(2, 1, 4), buckets_of([Span((0, 2), ((0, 2),))], 1), 1.0)
+    seen = attend_spans(query, torch.rand(2, 1, 4), torch.rand(2, 1, 4), Work.of([Span((0, 2), ((0, 2),))], 1), 1.0)
     assert not torch.isfinite(seen[1]).all()
 
 
@@ -270,6 +321,10 @@ TOO_LARGE: dict[str, tuple[object, ...]] = {
     "softmax_backward": (None, None, 1, HUGE, True),
     "cross_entropy_rows": (None, None, None, 1, HUGE, False, True),
 }
+if native.says("attention_takes", 64):
+    counts = (None, 0, None, 1 << 44, 1, 1, 64, *[64] * 6, 1.0)
+    TOO_LARGE["attention_forward"] = (None, None, None, None, *counts)
+    TOO_LARGE["attention_backward"] = (*[None] * 7, *counts)
 
 
 @pytest.mark.parametrize("kernel", TOO_LARGE)
@@ -279,7 +334,12 @@ def test_a_kernel_without_memory_is_an_error(kernel: str) -> None:
 
 
 def test_every_kernel_is_asked_for_too_much() -> None:
-    assert set(TOO_LARGE) == set(re.findall(r"^int (\w+)\(", "".join(path.read_text() for path in native.SOURCES), flags=re.MULTILINE))
+    text = "".join(source.read_text() for source in native.SOURCES)
+    kernels = dict(re.findall(r"^int (\w+)\((.*?)^}", text, flags=re.MULTILINE | re.DOTALL))
+    asking = {k for k, body in kernels.items() if "scratch(" in body or "desk_of(" in body}
+    if not native.says("attention_takes", 64):
+        asking -= {"attention_forward", "attention_backward"}
+    assert set(TOO_LARGE) == asking
 
 
 def test_plain_and_by_shape_hold_for_their_own_thread() -> None:

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from pacos.models.kernels.attention import BLOCK, Bucket, Run, Span, attend_spans, buckets_of
+from pacos.models.kernels.attention import BLOCK, Run, Span, Work, attend_spans
 
 NAME = "pacos"
 
@@ -80,7 +80,7 @@ class Packed:
     lengths: Sequence[int]
     parents: Sequence[int] = ()
     kept: dict[Any, Any] = field(default_factory=dict, repr=False)
-    """What is made once for all layers: buckets and masks."""
+    """What is made once for all layers: work and masks."""
 
     def __post_init__(self) -> None:
         self.parents = self.parents or [-1] * len(self.lengths)
@@ -127,13 +127,13 @@ class Packed:
 
             return attend(self, query, key, value, scaling=scaling, window=window, softcap=softcap)
         q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-        return attend_spans(q, k, v, self.buckets(window, q.shape[1]), scaling, softcap)[None]
+        return attend_spans(q, k, v, self.work(window, q.shape[1]), scaling, softcap)[None]
 
-    def buckets(self, window: int | None, heads: int) -> list[Bucket]:
+    def work(self, window: int | None, heads: int) -> Work:
         """The work of one layer whose queries see at most `window` keys (None: all), made once a pack."""
-        name = ("buckets", window, heads)
+        name = ("work", window, heads)
         if name not in self.kept:
-            self.kept[name] = buckets_of(self.spans(window), heads)
+            self.kept[name] = Work.of(self.spans(window), heads)
         return self.kept[name]
 
     def spans(self, window: int | None) -> list[Span]:

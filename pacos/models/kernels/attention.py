@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -98,10 +99,42 @@ class Bucket:
         return self.queries.spans, self.queries.room, self.keys.room
 
 
+@dataclass(frozen=True)
+class Work:
+    """The spans of one layer with `heads` query heads, laid out for either way to compute them, the larger first."""
+
+    spans: Sequence[Span]
+    heads: int
+
+    @classmethod
+    def of(cls, spans: Sequence[Span], heads: int) -> Work:
+        order = sorted(spans, key=lambda span: (-span.num_keys, -span.num_queries, span.queries))
+        return cls(order, heads)
+
+    @cached_property
+    def buckets(self) -> list[Bucket]:
+        return buckets_of(self.spans, self.heads)
+
+    @cached_property
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """A line a span: first query, how many, first run, how many, keys, window; and a line a run: [start, stop)."""
+        lines: list[list[int]] = []
+        runs: list[Run] = []
+        for span in self.spans:
+            start = span.queries[0]
+            lines.append([start, span.num_queries, len(runs), len(span.keys), span.num_keys, span.window])
+            runs += span.keys
+        return torch.tensor(lines, dtype=torch.int64), torch.tensor(runs, dtype=torch.int64)
+
+    @cached_property
+    def most_keys(self) -> int:
+        return max(span.num_keys for span in self.spans)
+
+
 def buckets_of(spans: Sequence[Span], heads: int) -> list[Bucket]:
-    """All spans, in buckets whose scores for `heads` heads keep to ROOM."""
+    """All spans, which are in order of size, in buckets whose scores for `heads` heads keep to ROOM."""
     groups: list[list[Span]] = []
-    for span in sorted(spans, key=lambda span: (-span.num_keys, -span.num_queries, span.queries)):
+    for span in spans:
         if not groups or not _joins(groups[-1], span, heads):
             groups.append([])
         groups[-1].append(span)
@@ -126,10 +159,23 @@ def _bucket(spans: list[Span]) -> Bucket:
 
 
 def attend_spans(
-    query: Tensor, key: Tensor, value: Tensor, buckets: Sequence[Bucket], scaling: float, softcap: float | None = None
+    query: Tensor, key: Tensor, value: Tensor, work: Work, scaling: float, softcap: float | None = None
 ) -> Tensor:
-    """query (T, H, D), key and value (T, K, D) -> (T, H, D); every query must be in one of the buckets."""
-    return _Attention.apply(query, key, value, buckets, scaling, softcap)
+    """query (T, H, D), key and value (T, K, D) -> (T, H, D); every query must be in one of the spans."""
+    if softcap is None and _takes(query, key, value):
+        return _ByLanes.apply(query, key, value, work, scaling)
+    return _Attention.apply(query, key, value, work.buckets, scaling, softcap)
+
+
+def _takes(*tensors: Tensor) -> bool:
+    """Whether spans.c computes it: bf16 on a processor that multiplies pairs of them."""
+    one = tensors[0][:1].contiguous()
+    return (
+        one.dtype == torch.bfloat16
+        and all(x.dtype == one.dtype and x.stride(2) == 1 for x in tensors)
+        and native.fits(one)
+        and native.says("attention_takes", one.shape[2])
+    )
 
 
 def reference_attention(
@@ -142,6 +188,35 @@ def reference_attention(
     scores = scores if softcap is None else torch.tanh(scores / softcap) * softcap
     weights = scores.masked_fill(~seen, -torch.inf).softmax(-1)
     return torch.einsum("hts,shd->thd", weights, values).to(query.dtype)
+
+
+class _ByLanes(torch.autograd.Function):
+    """All of it by spans.c, whose tasks are a span and a key head."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, work: Work, scaling: float) -> Tensor:
+        out = query.new_empty(query.shape)
+        native.call("attention_forward", query, key, value, out, *_sizes(query, key, value, work), scaling)
+        ctx.save_for_backward(query, key, value)
+        ctx.rest = work, scaling
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value = ctx.saved_tensors
+        work, scaling = ctx.rest
+        dquery = query.new_empty(query.shape)
+        dkey, dvalue = (x.new_zeros(x.shape, dtype=torch.float32) for x in (key, value))
+        tensors = query, key, value, upstream[0].contiguous(), dquery, dkey, dvalue
+        native.call("attention_backward", *tensors, *_sizes(query, key, value, work), scaling)
+        return dquery, dkey.to(key.dtype), dvalue.to(value.dtype), None, None
+
+
+def _sizes(query: Tensor, key: Tensor, value: Tensor, work: Work) -> tuple[Tensor | int, ...]:
+    """Spans, runs and sizes as both kernels take them: the strides are those of a token and of a head."""
+    (spans, runs), (heads, size), kv = work.tables, query.shape[1:], key.shape[1]
+    strides = [step for x in (query, key, value) for step in x.stride()[:2]]
+    return spans, len(spans), runs, work.most_keys, kv, heads // kv, size, *strides
 
 
 class _Attention(torch.autograd.Function):

@@ -147,7 +147,7 @@ typedef struct {
     i64 start, count, span, at, spare;
 } Run;
 
-void gather_runs(const void *x, void *rows, const Run *table, i64 runs, i64 heads, i64 room, i64 size, i64 token, i64 head, int wide) {
+int gather_runs(const void *x, void *rows, const Run *table, i64 runs, i64 heads, i64 room, i64 size, i64 token, i64 head, int wide) {
     i64 bytes = wide ? 4 : 2;
 #pragma omp parallel for collapse(2)
     for (i64 u = 0; u < runs; u++)
@@ -158,10 +158,11 @@ void gather_runs(const void *x, void *rows, const Run *table, i64 runs, i64 head
             for (i64 i = 0; i < run.count; i++) memcpy(out + i * size * bytes, in + i * token * bytes, size * bytes);
             memset(out + run.count * size * bytes, 0, run.spare * size * bytes);
         }
+    return 0;
 }
 
 /* x += by * rows. Runs may share tokens, so it is the values of a head that the threads share out. */
-void scatter_runs(const void *rows, void *x, const Run *table, i64 runs, i64 heads, i64 room, i64 size, i64 token, i64 head, float by,
+int scatter_runs(const void *rows, void *x, const Run *table, i64 runs, i64 heads, i64 room, i64 size, i64 token, i64 head, float by,
                   int wide) {
     i64 halves = 2, width = (size + 1) / 2;
 #pragma omp parallel for collapse(2)
@@ -184,6 +185,7 @@ void scatter_runs(const void *rows, void *x, const Run *table, i64 runs, i64 hea
                         }
                 }
             }
+    return 0;
 }
 
 /* Softmax in place over the columns [first, last) of each row, zeros elsewhere. Scores lie as (blocks, repeats, queries,

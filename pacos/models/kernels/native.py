@@ -32,7 +32,7 @@ from torch import Tensor
 
 from pacos.errors import ResourceError
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("native.c", "decode.c"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("native.c", "spans.c", "decode.c"))
 HEADER = Path(__file__).with_name("native.h")
 LIBRARY = "native.so"
 MATHS = ("math-errno", "trapping-math", "signed-zeros")
@@ -76,6 +76,12 @@ def fits(*tensors: Tensor) -> bool:
 
 def _by_shape(x: Tensor) -> bool:
     return x.is_meta and _use.get() == "shapes"
+
+
+def says(name: str, *arguments: int) -> bool:
+    """What a question that needs no tensor is answered with; false where there are no kernels."""
+    kernels = library()
+    return kernels is not None and bool(getattr(kernels, name)(*(_c(x) for x in arguments)))
 
 
 def call(name: str, *arguments: Tensor | int | float | None) -> None:
