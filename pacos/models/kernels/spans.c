@@ -1,4 +1,4 @@
-/* Causal attention of many short rows in bf16, where the processor multiplies pairs of bf16 (AVX512-BF16): part of native.c.
+/* Causal attention of many short rows in bf16, where the processor multiplies pairs of bf16 (AVX512-BF16).
  *
  * One task is one span (a run of queries, and the keys that they see) and one key head. Everything lies transposed, keys by
  * queries, LANES queries side by side, so that softmax goes down the keys lane by lane and nothing is turned round between
@@ -10,6 +10,8 @@
  * A product reads its right side in pairs of rows: b[p][column] holds rows 2p and 2p + 1. Sums are fp32. What several spans
  * give to one key is added in the order of the spans: the same bits by any number of threads.
  */
+#include "native.h"
+
 #define LANES 32
 #define TILE 8
 
