@@ -334,7 +334,8 @@ def test_a_kernel_without_memory_is_an_error(kernel: str) -> None:
 
 
 def test_every_kernel_is_asked_for_too_much() -> None:
-    text = "".join(source.read_text() for source in native.SOURCES)
+    """The decoder's step takes structures, and has a test of its own."""
+    text = "".join(source.read_text() for source in native.SOURCES if source.name != "decode.c")
     kernels = dict(re.findall(r"^int (\w+)\((.*?)^}", text, flags=re.MULTILINE | re.DOTALL))
     asking = {k for k, body in kernels.items() if "scratch(" in body or "desk_of(" in body}
     if not native.says("attention_takes", 64):
