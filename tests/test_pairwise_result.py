@@ -202,7 +202,7 @@ def test_bradley_terry_finds_the_strengths_that_made_the_votes() -> None:
 def test_one_who_lost_everything_has_a_finite_rating() -> None:
     votes = [b for i in range(10) for b in (ballot(i, 0.0), ballot(i, 0.0, right=2), ballot(i, 0.5, left=1, right=2))]
     result = result_of(votes, "abc")
-    assert [r.contestant for r in result.ratings][0] == 0
+    assert result.ratings[0].contestant == 0
     assert all(np.isfinite([r.rating, *r.interval]).all() for r in result.ratings)
 
 

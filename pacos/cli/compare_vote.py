@@ -42,9 +42,15 @@ def vote(store: Comparisons, number: int, rater: str) -> bool:
     with keys() as (read, read_line):
         while (shown := next_question(store, number, rater)) is not None:
             show_question(shown)
-            if not answer(store, number, rater, shown, read, read_line):
-                say(f"{shown.done} of {shown.total} answered, and kept; go on with: pacos compare vote {number}")
-                return False
+            left = f"{shown.done} of {shown.total} answered, and kept; go on with: pacos compare vote {number}"
+            try:
+                if answer(store, number, rater, shown, read, read_line):
+                    continue
+            except KeyboardInterrupt:
+                say(left)
+                raise
+            say(left)
+            return False
     return True
 
 
