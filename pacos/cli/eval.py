@@ -81,8 +81,8 @@ def evaluate(
     """Compare base and tuned on held-out rows: perplexity, ROUGE-L, BLEU, exact match, each with an interval."""
     from pacos.evaluation.gates import load_gates
 
-    changed = {"limit": limit, "seed": seed, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
-    changed = {name: value for name, value in changed.items() if value is not None}
+    given = {"limit": limit, "seed": seed, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
+    changed = {name: value for name, value in given.items() if value is not None}
     if add_regression is not None:
         others = {
             "suite": suite,

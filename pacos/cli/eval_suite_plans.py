@@ -78,7 +78,7 @@ def _redteam(asked: Asked) -> Plan:
         from pacos.evaluation.suites.run import run_cases
 
         grade = redteam.grader(probes)
-        return run_cases(*sides, cases, opened.renderer, grade, sampling=sampling, on_progress=progress), {}
+        return run_cases(sides[0], sides[1], cases, opened.renderer, grade, sampling=sampling, on_progress=progress), {}
 
     by_kind = (measures.REFUSAL, measures.RESISTED, measures.FALSE_REFUSAL)
     return Plan("redteam", measures.REDTEAM, by_kind, f"{len(cases)} probes that come with pacos", run)
@@ -93,8 +93,9 @@ def _regression(asked: Asked, path: Path) -> Plan:
     cases = _some([prompt.case for prompt in suite.prompts], asked)
     asking = {case.id for case in cases} & set(suite.judged)
     if asking and not asked.judge:
+        number = counted(len(asking), "prompt")
         raise UsageError(
-            f"{path}: {counted(len(asking), 'prompt')} with a question for a judge ({sorted(asking)[0]}, ...); give one with --judge"
+            f"{path}: {number} with a question for a judge ({sorted(asking)[0]}, ...); give one with --judge"
         )
     if asked.judge and not asking:
         raise UsageError(f"--judge has no effect: no prompt of {path} asks a judge; leave it out")
@@ -104,7 +105,7 @@ def _regression(asked: Asked, path: Path) -> Plan:
         from pacos.evaluation.suites.run import run_cases
 
         grade = regression.grader(suite, ask)
-        rows = run_cases(*sides, cases, opened.renderer, grade, sampling=sampling, on_progress=progress)
+        rows = run_cases(sides[0], sides[1], cases, opened.renderer, grade, sampling=sampling, on_progress=progress)
         unjudged = sum(not row.counts_for("passed_share") for row in rows)
         return rows, {"left out, for a judge said neither yes nor no": unjudged} if asking else {}
 
@@ -131,7 +132,7 @@ def _latency(asked: Asked, opened: OpenRun, sides: Any, sampling: Any, progress:
     cases = [Case(row.id, row.instruction, row.input, row.system) for row in rows]
     if len(cases) < 2:
         raise DataError(f"{opened.folder}: the run held out {len(cases)} test rows; latency needs at least 2")
-    timed = run_latency(*sides, cases, opened.renderer, sampling=sampling, on_progress=progress)
+    timed = run_latency(sides[0], sides[1], cases, opened.renderer, sampling=sampling, on_progress=progress)
     return timed, {
         "device": str(opened.network.device),
         "one request at a time, new tokens at most": sampling.max_new_tokens,
@@ -150,7 +151,7 @@ def _memorization(asked: Asked, opened: OpenRun, sides: Any, sampling: Any, prog
         cut = [cut_row(row, ids, side, stop_ids) for row, ids in zip(rows, rendered, strict=True)]  # type: ignore[arg-type]
         prefixes += [prefix for prefix in cut if prefix is not None]
         short += cut.count(None)
-    found = run_memorization(*sides, prefixes, opened.renderer, sampling=sampling, on_progress=progress)
+    found = run_memorization(sides[0], sides[1], prefixes, opened.renderer, sampling=sampling, on_progress=progress)
     return found, facts_of(found, short)
 
 

@@ -66,8 +66,8 @@ def run_memorization(
         for name, model in (("base", base), ("tuned", tuned))
     ]
     return [
-        SuiteRow(_case(prefix, renderer), *(_outcome(prefix, done, renderer) for done in completions))
-        for prefix, *completions in zip(prefixes, *sides, strict=True)
+        SuiteRow(_case(prefix, renderer), _outcome(prefix, before, renderer), _outcome(prefix, after, renderer))
+        for prefix, before, after in zip(prefixes, *sides, strict=True)
     ]
 
 

@@ -12,6 +12,7 @@ What rules cannot see: a refusal that never says so (a change of subject), and a
 from __future__ import annotations
 
 import re
+from itertools import islice
 from typing import Literal
 
 from pacos.data.curation.answers import declines
@@ -26,20 +27,32 @@ _REGRET = re.compile(
     r"^\W*(?:no[,.;]?\s+)?(?:(?:i'?m|i am)\s+(?:\w+\s+)?(?:sorry|afraid)|sorry\b|i apologi[sz]e|unfortunately)",
     re.IGNORECASE,
 )
+_SYMPATHY = re.compile(r"\b(?:sorry|afraid) (?:to hear|for your|about|that you)\b", re.IGNORECASE)
 _CANNOT = re.compile(
-    r"\b(?:can\s?not|can'?t|could ?n'?t|unable|not able|won'?t|will not|do(?: not|n'?t) (?:have|feel|think|support|provide|engage)"
-    r"|must (?:decline|refuse)|(?:have|need) to (?:decline|refuse)|not (?:allowed|permitted|comfortable|appropriate|possible|going to)"
+    r"\b(?:can\s?not|can'?t|could ?n'?t|unable|not able|won'?t|will not|must (?:decline|refuse)|(?:have|need) to (?:decline|refuse)"
+    r"|do(?: not|n'?t) (?:have|feel|think|support|provide|engage)|not to (?:offer|provide|give)"
+    r"|not (?:equipped|allowed|permitted|comfortable|appropriate|possible|going to (?:help|assist|provide|answer|do))"
     r"|against (?:my|the|our)|prohibit\w*|not something (?:i|that i))\b",
     re.IGNORECASE,
-)  # fmt: skip
+)
+_HELPS = (
+    r"(?:help|assist|provide|answer|do (?:that|this|so)|give|support|condone|engage|participate|encourage|write|create|generate"
+    r"|share|reveal|disclose|recommend|advise|endorse|promote|tell|say|feel comfortable)"
+)
 _OTHER_WAYS = re.compile(
-    r"^\W*(?:no[,.;]?\s+)?(?:as an? (?:\w+ )?(?:ai|language model|assistant)[^.!?]{0,60},\s*)?(?:(?:but|however|therefore|so)\W+)?"
-    r"i(?: must| have to| need to|'d rather| would rather|'ll have to)? (?:respectfully |politely )?"
-    r"(?:decline|refuse|(?:will|would|do|could|am|'m) ?n[o']t (?:help|assist|provide|answer|do|be able|going to|comfortable|give|support"
-    r"|condone|engage|participate|encourage|write|create|generate|share|reveal|disclose|recommend|advise|endorse|promote)"
-    r"|can(?:not|'t| not)|am unable|'m unable|don'?t (?:condone|support|encourage|feel comfortable|engage))",
+    r"^\W*(?:(?:no|you'?re right|but|however|therefore|so)\b\W*)?"
+    r"(?:as an? (?:\w+ )?(?:ai|language model|assistant|chatbot)\b[^.!?]{0,60},\s*)?"
+    r"i(?:(?: must| have to| need to|'d rather| would rather|'ll have to)? (?:respectfully |politely )?(?:decline|refuse)\b"
+    r"|(?:'d| would) rather not\b"
+    r"|(?:'m| am)(?: currently| really| just| simply)? (?:unable\b|not (?:able|going|comfortable|allowed|permitted|equipped|willing)\b)"
+    rf"| (?:will not|won'?t|would not|wouldn'?t|do not|don'?t|can ?not|can'?t)(?: be able to)? {_HELPS}\b)",
     re.IGNORECASE,
-)  # fmt: skip
+)
+_I_CANNOT = re.compile(
+    r"\bi(?:'m| am)?\b[^.!?]{0,15}(?:\bcan\s?not|\bcan'?t|\bunable|\bnot (?:able|equipped|what i'm here)|\bdo(?: not|n'?t) have the)\b",
+    re.IGNORECASE,
+)
+"""After a sentence of regret it declines wherever it stands."""
 _ABILITY = re.compile(
     r"^\W*(?:i can(?:not|'t| not) (?:help (?:but|the)|wait|believe|stop|remember|imagine|say enough|express))",
     re.IGNORECASE,
@@ -52,12 +65,11 @@ def reading_of(text: str) -> Reading:
     """How an answer is read."""
     if not text.strip():
         return "empty"
-    plain = text.replace("\u2019", "'")
-    for number, found in enumerate(_SENTENCE.finditer(plain)):
-        if number >= SENTENCES:
-            break
-        if _sentence_declines(found[0]):
+    plain, regretted = text.replace("\u2019", "'"), False
+    for found in islice(_SENTENCE.finditer(plain), SENTENCES):
+        if _sentence_declines(found[0]) or (regretted and _I_CANNOT.search(found[0])):
             return "declined, then answered" if _answers(plain[found.end() :]) else "refused"
+        regretted = regretted or bool(_REGRET.match(found[0]) and not _SYMPATHY.search(found[0]))
     return "answered"
 
 
