@@ -6,17 +6,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pacos.cli.compare_files import read, write
+from pacos.cli.compare_raters import Asked
 from pacos.cli.compare_setup import Setup, prepared
 from pacos.cli.eval import RunUnlessNamed
 from pacos.cli.eval_ledger import AsJson, Workspace
-from pacos.cli.show import bar, out, print_table, safe, say
-from pacos.errors import UndecidedError, UsageError
+from pacos.cli.show import out, print_table, safe, say
+from pacos.errors import UndecidedError
 from pacos.workspace import find_workspace
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def run(
         if prepare:
             print(json.dumps({"comparison": number})) if as_json else out().print(f"comparison {number} is ready")
         else:
-            asked.go(store, number, as_json)
+            vote_and_tell(asked, store, number, as_json)
 
 
 @app.command("vote")
@@ -101,7 +101,8 @@ def vote(
 
     with open_comparisons(find_workspace(workspace), to_read=True) as store:
         store.get(number)
-        Asked(rater, judge, judge_local, judge_tokens, budget_requests, budget_dollars).go(store, number, as_json)
+        asked = Asked(rater, judge, judge_local, judge_tokens, budget_requests, budget_dollars)
+        vote_and_tell(asked, store, number, as_json)
 
 
 @app.command("result")
@@ -147,84 +148,10 @@ app.command("read")(read)
 app.command("write")(write)
 
 
-class Asked:
-    """Who votes: a person at this terminal, or a judge."""
-
-    def __init__(
-        self,
-        rater: str | None,
-        judge: str | None,
-        judge_local: str | None,
-        tokens: int,
-        requests: int | None,
-        dollars: float | None,
-    ):
-        if judge and judge_local:
-            raise UsageError("--judge and --judge-local: give one of them")
-        by_judge = judge or judge_local
-        if by_judge and rater:
-            raise UsageError("--rater names a person, and has no effect beside a judge; leave one away")
-        if not by_judge and (requests or dollars):
-            raise UsageError("--budget-requests and --budget-dollars have no effect without a judge: give --judge")
-        self.rater, self.judge, self.judge_local = rater, judge, judge_local
-        self.tokens, self.requests, self.dollars = tokens, requests, dollars
-
-    def go(self, store: Comparisons, number: int, as_json: bool) -> None:
-        """Vote until the end, and tell the result."""
-        if self.judge or self.judge_local:
-            self.judge_all(store, number)
-            tell(store, number, as_json)
-        elif self.vote_all(store, number):
-            tell(store, number, as_json)
-
-    def vote_all(self, store: Comparisons, number: int) -> bool:
-        from pacos.cli.compare_vote import vote as ask
-        from pacos.evaluation.pairwise import JUDGE, default_rater
-
-        rater = self.rater or default_rater()
-        if rater.startswith(JUDGE):
-            raise UsageError(f"--rater {rater}: '{JUDGE}' begins the names of judges; give another name")
-        say(expectation(store, number))
-        return ask(store, number, rater)
-
-    def judge_all(self, store: Comparisons, number: int) -> None:
-        from pacos.cli.compare_judge import Judge, cost_line, open_judge
-        from pacos.evaluation.pairwise import JUDGE, Spending
-        from pacos.evaluation.pairwise import judge as ask
-
-        teacher, options = open_judge(
-            self.judge, self.judge_local, max_tokens=self.tokens, requests=self.requests, dollars=self.dollars
-        )
-        rater = f"{JUDGE}{teacher.name}"
-        judge = Judge(teacher, options, store.spending(number).get(rater, Spending()))
-        say(expectation(store, number))
-
-        def complete(prompts: Sequence[str]) -> list[str]:
-            try:
-                return judge.complete(prompts)
-            finally:
-                store.spend(number, rater, Spending(judge.spent.requests, judge.spent.tokens, judge.spent.dollars))
-
-        try:
-            with bar("judging") as shown:
-                ask(store, number, rater, complete, batch=judge.batch, on_batch=shown.update)
-        finally:
-            say(f"{rater}: {cost_line(judge.spent)}")
-
-
-def expectation(store: Comparisons, number: int) -> str:
-    """What this many prompts can show, before anyone votes."""
-    from pacos.evaluation.statistics import smallest_difference
-    from pacos.evaluation.statistics.power import WIN_SPREAD
-
-    prompts = store.ledger.prompts(store.get(number).evaluation)
-    units = len({prompt.cluster or f"prompt {i}" for i, prompt in enumerate(prompts)})
-    apart = 100 * smallest_difference(units, WIN_SPREAD)
-    groups = f" in {units:,} groups of related ones" if units < len(prompts) else ""
-    head = f"comparison {number}: {len(prompts):,} prompts{groups}"
-    if apart >= 50:
-        return f"{head}: too few to show any difference, with 80 % chance"
-    return f"{head} show, with 80 % chance, a win rate of {50 + apart:.1f} % or more, or {50 - apart:.1f} % or less"
+def vote_and_tell(asked: Asked, store: Comparisons, number: int, as_json: bool) -> None:
+    """Vote, and where all is answered tell the result."""
+    if asked.vote(store, number):
+        tell(store, number, as_json)
 
 
 def num_asked(store: Comparisons, number: int) -> int:

@@ -6,6 +6,7 @@ A request that fails is asked again after a wait that doubles; one that would pa
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,8 @@ ROUNDS = 4
 
 
 class Judge:
-    """`complete` raises UserError where the judge cannot be asked any more, UndecidedError where the budget ends.
+    """`complete` raises UserError where the judge cannot be asked any more, UndecidedError where the budget ends. What was
+    answered before that, it answers first: it may give back the answers to the first few prompts only.
 
     `spent` is what it has cost, with what earlier runs of the comparison cost.
     """
@@ -33,6 +35,8 @@ class Judge:
         from pacos.self_instruct.budget import Budget, Limits, Spent
 
         self.teacher = teacher
+        self.ended: UserError | None = None
+        """Why no more is asked."""
         limits = Limits(options.budget_requests, options.budget_tokens, options.budget_dollars)
         self.budget = Budget(limits, Spent(earlier.requests, earlier.tokens, earlier.dollars))
 
@@ -54,13 +58,15 @@ class Judge:
             async with lanes:
                 return await self._ask(some)
 
-        tasks = [asyncio.create_task(ask(prompts[i : i + size])) for i in range(0, len(prompts), size)]
         try:
-            return [text for texts in await asyncio.gather(*tasks) for text in texts]
+            asked = (ask(prompts[i : i + size]) for i in range(0, len(prompts), size))
+            outcomes = await asyncio.gather(*asked, return_exceptions=True)
         finally:
-            for task in tasks:
-                task.cancel()
             await self.teacher.close()
+        answered = list(itertools.takewhile(lambda each: not isinstance(each, BaseException), outcomes))
+        if not answered:
+            raise next(each for each in outcomes if isinstance(each, BaseException))
+        return [text for texts in answered for text in texts]  # type: ignore[union-attr]
 
     async def _ask(self, texts: Sequence[str]) -> list[str]:
         """The texts of the answers, however often they must be asked for."""
@@ -68,6 +74,8 @@ class Judge:
         from pacos.self_instruct.parse import without_thoughts
 
         for attempt in range(RETRIES + 1):
+            if self.ended is not None:
+                raise self.ended
             outcomes = await self._attempt(texts)
             failures = [each for each in outcomes if isinstance(each, Failure)]
             if not failures:
@@ -76,9 +84,10 @@ class Judge:
             if last.fatal or not last.again or attempt == RETRIES or last.wait > LONGEST_WAIT:
                 break
             await asyncio.sleep(max(last.wait, min(LONGEST_WAIT, 0.5 * 2**attempt)))
-        raise UserError(
+        self.ended = UserError(
             f"{self.teacher.name}: {last.why}\n  the votes so far are kept; the same command goes on from there"
         )
+        raise self.ended
 
     async def _attempt(self, texts: Sequence[str]) -> list[Answer | Failure]:
         from pacos.self_instruct.answers import Answer
@@ -89,10 +98,11 @@ class Judge:
         worst = [self.budget.worst(text, teacher.max_tokens, teacher.price, teacher.name) for text in texts]
         together = sum(worst, start=Spent())
         if not self.budget.reserve(together):
-            raise UndecidedError(
+            self.ended = UndecidedError(
                 f"{teacher.name}: the budget has no room for another request ({cost_line(self.spent)} spent); the votes "
                 "so far are kept: give more with --budget-dollars or --budget-requests, and run it again"
             )
+            raise self.ended
         actual = together
         try:
             outcomes = await teacher.ask([Request(number, text, ()) for number, text in enumerate(texts)])

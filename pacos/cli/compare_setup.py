@@ -7,16 +7,8 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
-from pacos.cli.compare_sources import (
-    Source,
-    Writing,
-    answers_of,
-    as_prompt,
-    leave_unanswered_out,
-    named,
-    open_source,
-    read_prompts,
-)
+from pacos.cli.compare_prompts import as_prompt, read_prompts
+from pacos.cli.compare_sources import Source, Writing, answers_of, leave_unanswered_out, named, open_source
 from pacos.cli.eval import sample
 from pacos.cli.show import say
 from pacos.errors import UsageError

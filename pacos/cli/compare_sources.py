@@ -9,12 +9,12 @@ anything else      a base model: a hub id, a folder, a .gguf file
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pacos.cli.compare_prompts import Key, as_prompt, keys_of
 from pacos.cli.show import bar, note, say
 from pacos.errors import DataError, UsageError
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from pacos.data import Example
     from pacos.evaluation.ledger import Ledger, Prompt, Subject, Written
 
-Key = tuple[str, str, int]
-"""Instruction and input, normalized, and for prompts that come more than once which time it is."""
 _NUMBER = re.compile(r"(\d+)(?::(\w+))?")
 
 
@@ -122,31 +120,6 @@ def _from_base(spec: str) -> Source:
     return Source(spec, spec.rstrip("/").rpartition("/")[2] or spec, f"base {spec}", Subject(spec, spec))
 
 
-def as_prompt(example: Example, cluster: str = "") -> Prompt:
-    """The prompt of a row as raters see it: what was said before stands above the instruction."""
-    from pacos.data import Example as Row
-    from pacos.evaluation.ledger import Prompt
-
-    before = [("system", example.system)] if example.system else []
-    before += [(message.role, message.content) for message in example.history]
-    if before:
-        turns = "\n\n".join(f"{role}: {text}" for role, text in (*before, ("user", example.instruction)))
-        example = Row(turns, example.input, example.output)
-    return Prompt(example.id, example.instruction, example.input, example.output, cluster=cluster)
-
-
-def keys_of(prompts: Sequence[Prompt]) -> list[Key]:
-    from pacos.data import normalize
-
-    seen: Counter[tuple[str, str]] = Counter()
-    found = []
-    for prompt in prompts:
-        text = (normalize(prompt.instruction), normalize(prompt.input))
-        found.append((*text, seen[text]))
-        seen[text] += 1
-    return found
-
-
 def answers_of(source: Source, prompts: Sequence[Prompt], examples: Sequence[Example], writing: Writing) -> list[Any]:
     """An answer to each prompt, None where the source has none: what is kept, or what its model writes now."""
     if source.kept is not None:
@@ -212,33 +185,6 @@ def named(sources: Sequence[Source]) -> list[str]:
             raise UsageError(f"{source.spec}: is given twice; compare it with another")
     names = [source.name for source in sources]
     return [source.name if names.count(source.name) == 1 else f"{source.name} ({source.spec})" for source in sources]
-
-
-def read_prompts(path: str | None, sources: Sequence[Source]) -> list[Example]:
-    """The prompts of a file; where none is given, those that the first source has answers to."""
-    from pacos.data import Example, load_examples
-
-    if path is None:
-        writers = [source.spec for source in sources if source.kept is None]
-        if writers:
-            raise UsageError(f"{', '.join(writers)}: which prompts? Give a file with --prompts")
-        assert sources[0].kept is not None
-        return [Example(p.instruction, p.input, p.reference) for p, _ in sources[0].kept.values()]
-    if Path(path).suffix.lower() == ".txt":
-        return instructions_in(path)
-    try:
-        return load_examples(path, keep_blank=True).examples
-    except DataError as error:
-        try:
-            return instructions_in(path)  # rows without an output, which prompts do not need
-        except DataError:
-            raise error from None
-
-
-def instructions_in(path: str) -> list[Example]:
-    from pacos.self_instruct.rows import read_instructions
-
-    return read_instructions(path)
 
 
 def leave_unanswered_out(columns: list[list[Any]], names: Sequence[str], total: int) -> list[int]:

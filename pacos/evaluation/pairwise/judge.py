@@ -1,6 +1,7 @@
 """A judge model as a rater: every question in both orders, the verdict parsed strictly.
 
-    complete(prompts) -> texts      handed in by whoever has a model; the last line of a text must be a verdict
+    complete(prompts) -> texts      handed in by whoever has a model; the last line of a text must be a verdict;
+                                    of fewer texts than prompts, they are those of the first ones
 
 A judge that prefers whatever stands first says one thing in one order and another in the other: the two are kept apart,
 and their mean is a tie. What cannot be read is kept as unparsable, with the text, and never guessed.
@@ -77,12 +78,14 @@ def judge(
 ) -> None:
     """Ask all that is unanswered, `batch` at a time; each batch is kept when it is there. `on_batch(done, total)`."""
     asked = unanswered(store, number, rater)
-    for start in range(0, len(asked), batch):
-        some = asked[start : start + batch]
+    done = 0
+    while some := asked[done : done + batch]:
         texts = complete([each.text for each in some])
+        assert texts
         votes = [
             Vote(each.question, rater, each.swapped, parse_verdict(text), text[-LONGEST_KEPT:], 0.0)
-            for each, text in zip(some, texts, strict=True)
+            for each, text in zip(some, texts, strict=False)
         ]
         store.vote(number, votes, now())
-        on_batch(start + len(some), len(asked))
+        done += len(votes)
+        on_batch(done, len(asked))
