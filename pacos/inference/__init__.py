@@ -14,10 +14,18 @@ if TYPE_CHECKING:
     from pacos.inference.chat import ChatSession
     from pacos.inference.engine import Engine, Score
     from pacos.inference.sampling import Sampling
+    from pacos.inference.stops import StopTexts
 
-__all__ = ["ChatSession", "Completion", "Engine", "Sampling", "Score"]
+__all__ = ["ChatSession", "Completion", "Engine", "Sampling", "Score", "StopTexts"]
 
 __getattr__ = lazy(
     __name__,
-    {"ChatSession": "chat", "Completion": "batch", "Engine": "engine", "Sampling": "sampling", "Score": "engine"},
+    {
+        "ChatSession": "chat",
+        "Completion": "batch",
+        "Engine": "engine",
+        "Sampling": "sampling",
+        "Score": "engine",
+        "StopTexts": "stops",
+    },
 )

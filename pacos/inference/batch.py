@@ -16,6 +16,7 @@ import torch
 
 from pacos.inference.cache import Decode, KVCache, Prefill
 from pacos.inference.sampling import Sampler, choose
+from pacos.inference.stops import Watch
 from pacos.models.binpack import best_fit
 from pacos.models.kernels.decode import decoder_of
 from pacos.models.network import Network
@@ -27,7 +28,8 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True)
 class Completion:
-    """An answer. `ids` are without the stop token, which is `stop_id` where there was one.
+    """An answer. `ids` are without the stop token, which is `stop_id` where there was one; one that
+    a text ended (stops.py) is with that text's ids.
 
     `seconds` is this row's share of the steps that wrote the tokens behind the first, `prompt_seconds` its share of the
     pass that read the prompt and wrote the first: the shares of all rows sum to the time that passed.
@@ -40,6 +42,7 @@ class Completion:
     prompt_seconds: float
     logprobs: tuple[float, ...]
     stop_id: int | None = None
+    stop_text: str | None = None
 
 
 @dataclass
@@ -56,6 +59,8 @@ class Row:
     seconds: float = 0.0
     prompt_seconds: float = 0.0
     stop_id: int | None = None
+    stop_text: str | None = None
+    watch: Watch | None = None
 
     @property
     def written(self) -> int:
@@ -64,7 +69,11 @@ class Row:
 
     @property
     def done(self) -> bool:
-        return self.stop_id is not None or len(self.ids) >= self.room
+        return self.stopped or len(self.ids) >= self.room
+
+    @property
+    def stopped(self) -> bool:
+        return self.stop_id is not None or self.stop_text is not None
 
     def take(self, token: int, logprob: float, stop_ids: frozenset[int]) -> None:
         self.logprobs.append(logprob)
@@ -72,11 +81,18 @@ class Row:
             self.stop_id = token
         else:
             self.ids.append(token)
+            self.stop_text = self.watch(token) if self.watch else None
 
     def completion(self) -> Completion:
-        reason: FinishReason = "length" if self.stop_id is None else "stop"
+        reason: FinishReason = "stop" if self.stopped else "length"
         return Completion(
-            tuple(self.ids), reason, self.seconds, self.prompt_seconds, tuple(self.logprobs), self.stop_id
+            tuple(self.ids),
+            reason,
+            self.seconds,
+            self.prompt_seconds,
+            tuple(self.logprobs),
+            self.stop_id,
+            self.stop_text,
         )
 
 

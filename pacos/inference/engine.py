@@ -23,6 +23,7 @@ from pacos.inference.alone import Alone
 from pacos.inference.batch import Batch, Completion, Row
 from pacos.inference.cache import KVCache
 from pacos.inference.sampling import Sampler, Sampling
+from pacos.inference.stops import StopTexts
 from pacos.models.binpack import best_fit
 from pacos.models.kernels.cross_entropy import token_nll
 from pacos.models.network import Network
@@ -80,16 +81,18 @@ class Engine:
         sampling: Sampling | Sequence[Sampling],
         *,
         adapter: Adapters = None,
+        stops: StopTexts | None = None,
         on_token: OnToken | None = None,
         on_done: OnDone | None = None,
     ) -> list[Completion]:
         """An answer to each prompt, in their order. `sampling` and `adapter` are one for all or one for each.
+        An answer also ends at any text of `stops`.
 
         Raises UsageError that names every prompt that is empty or leaves no room for an answer, or an adapter that is not
         loaded.
         """
         completions: dict[int, Completion] = {}
-        for row in self._write(self._rows(prompts, sampling, adapter)):
+        for row in self._write(self._rows(prompts, sampling, adapter, stops)):
             if on_token is not None and row.stop_id is None:
                 on_token(row.index, row.ids[-1])
             if row.done:
@@ -99,10 +102,15 @@ class Engine:
         return [completions[i] for i in range(len(prompts))]
 
     def stream(
-        self, prompt: Sequence[int], sampling: Sampling, *, adapter: str | None = None
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        *,
+        adapter: str | None = None,
+        stops: StopTexts | None = None,
     ) -> Generator[int, None, None]:
         """The ids of one answer as they are written, without the stop token. Raises UsageError as `generate`."""
-        rows = self._rows([prompt], sampling, adapter)
+        rows = self._rows([prompt], sampling, adapter, stops)
         return (row.ids[-1] for row in self._write(rows) if row.stop_id is None)
 
     @torch.inference_mode()
@@ -141,7 +149,11 @@ class Engine:
         return [BASE] * count
 
     def _rows(
-        self, prompts: Sequence[Sequence[int]], sampling: Sampling | Sequence[Sampling], adapter: Adapters
+        self,
+        prompts: Sequence[Sequence[int]],
+        sampling: Sampling | Sequence[Sampling],
+        adapter: Adapters,
+        stops: StopTexts | None,
     ) -> list[Row]:
         """A row for each prompt, longest first, so that the most memory is asked for at the start."""
         each = [sampling] * len(prompts) if isinstance(sampling, Sampling) else list(sampling)
@@ -153,7 +165,9 @@ class Engine:
         for i, (prompt, options, owner) in enumerate(zip(prompts, each, owners, strict=True)):
             name = (tuple(prompt), options.seed, owner)
             room = min(options.max_new_tokens, self.max_length - len(prompt))
-            rows.append(Row(i, prompt, room, Sampler(options, prompt, copies[name]), owner))
+            rows.append(
+                Row(i, prompt, room, Sampler(options, prompt, copies[name]), owner, watch=stops and stops.watch())
+            )
             copies[name] += 1
         return sorted(rows, key=lambda row: -len(row.prompt))
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from pacos.errors import UsageError
+from pacos.models.kernels.peaks import peaks
 
 NUCLEUS = 1024
 """top_p looks at this many largest logits first; the whole vocabulary is sorted only where they do not reach it."""
@@ -85,11 +86,13 @@ def choose(logits: Tensor, samplers: Sequence[Sampler]) -> tuple[list[int], list
     """The next token of each row and its log-probability in nats under the model itself. logits (N, V)."""
     logits = logits.float()
     wanted = penalize(logits, samplers)
-    tokens = wanted.argmax(dim=-1)
+    tokens, mass = peaks(wanted)
+    if wanted is not logits:
+        mass = logits.logsumexp(dim=-1)
     for rows in _alike(samplers):
         uniforms = [samplers[i].uniform() for i in rows]
         tokens[rows] = draw(wanted[rows], samplers[rows[0]].sampling, uniforms)
-    logprobs = logits.gather(1, tokens[:, None]).squeeze(1) - logits.logsumexp(dim=-1)
+    logprobs = logits.gather(1, tokens[:, None]).squeeze(1) - mass
     for sampler, token in zip(samplers, chosen := tokens.tolist(), strict=True):
         sampler.took(token)
     return chosen, logprobs.tolist()

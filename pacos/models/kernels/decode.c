@@ -456,3 +456,18 @@ int decode_step(const Decoder *d, const Step *s) {
     free(mid);
     return failed;
 }
+
+/* Of each row of n logits: where the largest is, the first of equals, and the logarithm of the sum of their exponentials. */
+int peaks(const float *logits, i64 rows, i64 n, i64 *largest_at, float *mass) {
+#pragma omp parallel for
+    for (i64 r = 0; r < rows; r++) {
+        const float *z = logits + r * n;
+        float top = largest(z, n), sum = 0;
+        i64 i = 0;
+        for (i64 j = 0; j < n; j++) sum += exp_of(z[j] - top);
+        while (i < n - 1 && z[i] != top) i++;
+        largest_at[r] = i;
+        mass[r] = top + logf(sum);
+    }
+    return 0;
+}
