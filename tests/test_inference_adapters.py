@@ -69,7 +69,7 @@ def test_each_request_is_written_with_its_adapter(
     with kernels():
         found = engine.generate(prompts(), GREEDY, adapter=names)
     assert [completion.ids for completion in found] == [alone[name][i] for i, name in enumerate(names)]
-    assert sum(a != b for a, b in zip(alone["poet"], alone["clerk"], strict=True)) > 6
+    assert sum(a != b for a, b in zip(alone["poet"], alone["clerk"], strict=True)) > 2
 
 
 def test_scores_and_streams_are_those_of_the_adapter(family: str, folders: dict[str, Path]) -> None:

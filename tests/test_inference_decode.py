@@ -141,7 +141,7 @@ def test_a_step_without_memory_is_an_error() -> None:
     sizes = [1] * 9
     network = decode._Decoder(None, None, decode._Matrix(), *sizes, 1e-5, 1.0)
     step = decode._Step(*[None] * 7, 1 << 60, 1)
-    with pytest.raises(MemoryError, match="^decode_step: out of memory$"):
+    with pytest.raises(MemoryError, match=r"^decode_step: out of memory$"):
         native.call("decode_step", *(native.Address(ctypes.addressof(x)) for x in (network, step)))
 
 

@@ -58,7 +58,7 @@ def test_the_first_of_several_texts_ends_the_answer() -> None:
 
 
 def test_an_empty_text_is_refused() -> None:
-    with pytest.raises(UsageError, match="^stop: a text is empty; give at least one character$"):
+    with pytest.raises(UsageError, match=r"^stop: a text is empty; give at least one character$"):
         StopTexts(renderer(), ("a", ""))
 
 
