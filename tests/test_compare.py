@@ -297,6 +297,11 @@ def test_three_files_are_rated_and_prompts_that_one_lacks_are_left_out(
         ("a", "bb"): 7, ("a", "ccc"): 7, ("bb", "ccc"): 7,
     }  # fmt: skip
     assert cli("compare", "write", 1, "--out", tmp_path / "annotations.json")[0] == 2
+    assert cli("compare", "write", 1, "--answers", "bb", "--out", tmp_path / "back.json")[0] == 0
+    before = {row["instruction"]: row for row in json.loads(files[1].read_text())}
+    assert {row["instruction"]: row for row in json.loads((tmp_path / "back.json").read_text())} == before
+    code, _, err = cli("compare", "write", 1, "--answers", "dd", "--out", tmp_path / "dd.json")
+    assert (code, err) == (2, "pacos: comparison 1 has no contestant 'dd'; it has: a, bb, ccc\n")
     code, _, err = cli("compare", "read", tmp_path / "annotations.json")
     assert (code, "holds several pairs of generators" in err) == (3, True)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pacos.errors import DataError
-from pacos.evaluation.pairwise import Ballot, read_annotations, result_of, write_annotations
+from pacos.evaluation.pairwise import Ballot, Texts, read_annotations, result_of, write_annotations
 from pacos.evaluation.pairwise.agreement import cohen, cohen_counts, fleiss, fleiss_counts
 from pacos.evaluation.pairwise.length import length_bias
 from pacos.evaluation.pairwise.logistic import fit_logistic, sigmoid
@@ -222,7 +222,7 @@ def test_annotations_out_and_in_are_the_same_votes(tmp_path: Path) -> None:
     import json
 
     votes = [ballot(0, 1.0), ballot(1, 0.0, left=1, right=0), ballot(2, 0.5), ballot(3, None, choice="unparsable")]
-    texts = [{"instruction": f"i{n}", "answers": ["aaaaaaaaaa", "bbbbbbbbbb"]} for n in range(4)]
+    texts = [Texts(f"i{n}", ("aaaaaaaaaa", "bbbbbbbbbb")) for n in range(4)]
     rows = write_annotations(votes, ["A", "B"], texts)
     assert [row["preference"] for row in rows] == [2.0, 2.0, 1.5, None]
     path = tmp_path / "annotations.json"

@@ -37,24 +37,27 @@ def read(
 
 def write(
     number: Annotated[int, typer.Argument(help="number of a comparison, from pacos compare list")],
-    target: Annotated[Path, typer.Option("--out", help="file of annotations to write (JSON)")],
+    target: Annotated[Path, typer.Option("--out", help="file to write (JSON)")],
+    answers: Annotated[
+        str | None, typer.Option(help="name of a contestant: write its answers in place of the votes")
+    ] = None,
     workspace: Workspace = None,
 ) -> None:
-    """The votes of a comparison as AlpacaEval's annotations, with the names."""
+    """The votes of a comparison as AlpacaEval's annotations, with the names; or a contestant's answers as its outputs."""
     from pacos.data import write_whole
-    from pacos.evaluation.pairwise import ballots_of, open_comparisons, write_annotations
+    from pacos.evaluation.pairwise import ballots_of, open_comparisons, texts_of, write_annotations, write_outputs
 
     if target.exists():
         raise UsageError(f"{target}: exists; give another --out")
     with open_comparisons(find_workspace(workspace), to_read=True) as store:
-        stored = store.get(number)
-        prompts = store.ledger.prompts(stored.evaluation)
-        sides = [store.ledger.answers(stored.evaluation, str(side)) for side in range(len(stored.contestants))]
-        texts = [
-            {"instruction": f"{p.instruction}\n\n{p.input}" if p.input else p.instruction,
-             "answers": [side[i].text for side in sides]}
-            for i, p in enumerate(prompts)
-        ]  # fmt: skip
-        rows = write_annotations(ballots_of(store, number), stored.contestants, texts)
+        names = store.get(number).contestants
+        if answers is not None and answers not in names:
+            raise UsageError(f"comparison {number} has no contestant '{answers}'; it has: {', '.join(names)}")
+        texts = texts_of(store, number)
+        rows = (
+            write_annotations(ballots_of(store, number), names, texts)
+            if answers is None
+            else write_outputs(names.index(answers), names, texts)
+        )
     write_whole(target, json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-    out().print(f"{len(rows):,} annotations written to {target}", markup=False)
+    out().print(f"{len(rows):,} {'annotations' if answers is None else 'answers'} written to {target}", markup=False)

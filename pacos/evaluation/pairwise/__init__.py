@@ -1,6 +1,6 @@
 """Blind comparison of two or more models' answers: by people or by a judge. Loads without torch."""
 
-from pacos.evaluation.pairwise.alpaca_eval import read_annotations, write_annotations
+from pacos.evaluation.pairwise.alpaca_eval import Texts, read_annotations, write_annotations, write_outputs
 from pacos.evaluation.pairwise.judge import judge, parse_verdict
 from pacos.evaluation.pairwise.plan import REPEATS, plan_questions
 from pacos.evaluation.pairwise.records import BY_PEOPLE, Ballot, Choice, Question, Shown
@@ -15,6 +15,7 @@ from pacos.evaluation.pairwise.voting import (
     next_question,
     now,
     progress,
+    texts_of,
     undo,
 )
 
@@ -32,6 +33,7 @@ __all__ = [
     "Shown",
     "Spending",
     "Stored",
+    "Texts",
     "Vote",
     "ballots_of",
     "cast",
@@ -45,6 +47,8 @@ __all__ = [
     "progress",
     "read_annotations",
     "result_of",
+    "texts_of",
     "undo",
     "write_annotations",
+    "write_outputs",
 ]

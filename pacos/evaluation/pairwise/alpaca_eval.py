@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,29 +41,40 @@ def read_annotations(path: Path) -> tuple[list[Ballot], tuple[str, str]]:
     return [_ballot(number, row.value) for number, row in enumerate(rows)], _pair_of_text(names.pop())
 
 
+@dataclass(frozen=True)
+class Texts:
+    """A prompt as one text, and what each contestant answered."""
+
+    instruction: str
+    answers: tuple[str, ...]
+
+
 def write_annotations(
-    ballots: Sequence[Ballot], contestants: Sequence[str], texts: Sequence[Mapping[str, Any]]
+    ballots: Sequence[Ballot], contestants: Sequence[str], texts: Sequence[Texts]
 ) -> list[dict[str, Any]]:
     """Rows as AlpacaEval writes them, one for each vote that is no hidden repeat; output_1 is the earlier contestant's.
-
-    `texts` of each prompt: `instruction`, and `answers` by contestant. Skipped and unparsable votes have preference null.
-    """
+    Skipped and unparsable votes have preference null."""
     rows = []
     for ballot in ballots:
         if ballot.repeat:
             continue
-        first, second = ballot.pair
-        text = texts[ballot.item]
+        (first, second), text = ballot.pair, texts[ballot.item]
         rows.append({
-            "instruction": text["instruction"],
-            "output_1": text["answers"][first],
+            "instruction": text.instruction,
+            "output_1": text.answers[first],
             "generator_1": contestants[first],
-            "output_2": text["answers"][second],
+            "output_2": text.answers[second],
             "generator_2": contestants[second],
             "annotator": ballot.rater,
             "preference": None if ballot.score is None else 1 + ballot.score,
         })  # fmt: skip
     return rows
+
+
+def write_outputs(contestant: int, contestants: Sequence[str], texts: Sequence[Texts]) -> list[dict[str, Any]]:
+    """A contestant's answers as AlpacaEval reads a model's."""
+    name = contestants[contestant]
+    return [{"instruction": t.instruction, "output": t.answers[contestant], "generator": name} for t in texts]
 
 
 def _is_row(value: Any) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pacos.errors import UsageError
+from pacos.evaluation.pairwise.alpaca_eval import Texts
 from pacos.evaluation.pairwise.records import BY_PEOPLE, RIGHT_SCORE, Ballot, Choice, Question, Shown
 from pacos.evaluation.pairwise.store import Comparisons, Vote
 
@@ -98,6 +99,16 @@ def ballots_of(store: Comparisons, number: int) -> list[Ballot]:
         )
 
     return [ballot(vote) for vote in (*votes, *same)]
+
+
+def texts_of(store: Comparisons, number: int) -> list[Texts]:
+    """Every prompt, instruction and input as one text, with everyone's answers."""
+    stored = store.get(number)
+    sides = [store.ledger.answers(stored.evaluation, str(side)) for side in range(len(stored.contestants))]
+    return [
+        Texts(f"{p.instruction}\n\n{p.input}" if p.input else p.instruction, tuple(side[i].text for side in sides))
+        for i, p in enumerate(store.ledger.prompts(stored.evaluation))
+    ]
 
 
 def default_rater() -> str:
