@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -25,11 +26,15 @@ from benchmarks.common import (
     run_one,
     write_result,
 )
+from benchmarks.llama_rows import Llama
 
 MODEL = "smollm2-135m-instruct"
 PROMPTS, STREAM = 64, 4
 BATCHES = {64: (1, 16, 32, 64), 128: (1, 32, 64)}
 """New tokens an answer -> how many prompts transformers gets at once."""
+
+TYPES = ("bf16", "q8_0")
+"""Of the GGUF files that llama.cpp reads, where llama-cpp-python is installed."""
 
 
 def real_prompts(count: int) -> list[list[int]]:
@@ -136,9 +141,28 @@ def scoring() -> dict[str, Any]:
     return {"rows": len(rows), "tokens": sum(len(row.ids) for row in rows), "seconds": seconds}
 
 
+def llama_cpp(slots: int, tokens: int, type: str) -> dict[str, Any]:
+    """The rows of llama.cpp's server with parallel slots: all prompts read, then a token of each row a step."""
+    from pacos.export.gguf_write import write_gguf
+    from pacos.export.merge import merged_weights
+    from pacos.export.origin import open_origin
+
+    origin = open_origin(MODEL)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.gguf"
+        write_gguf(origin, merged_weights(origin, "bf16"), path, type)
+        llama = Llama(path, slots, room=256)
+        return timed(llama.answer, real_prompts(PROMPTS if slots > 1 else STREAM), tokens)
+
+
 CONTENDERS: dict[str, Callable[[], dict[str, Any]]] = {
     **{f"ours, {slots} at once, {n} tokens": partial(ours, slots, n) for n in BATCHES for slots in (1, 64)},
     **{f"transformers, {b} at once, {n} tokens": partial(transformers, b, n) for n in BATCHES for b in BATCHES[n]},
+    **{
+        f"llama.cpp {t}, {slots} at once, 64 tokens": partial(llama_cpp, slots, 64, t)
+        for t in TYPES
+        for slots in (1, 64)
+    },
     "memory": memory,
     "scoring": scoring,
 }
@@ -163,6 +187,11 @@ def ratios_of(figures: dict[str, Any]) -> dict[str, float]:
         )
         alone = rate[f"transformers, 1 at once, {n} tokens"]
         ratios[f"one stream, {n} tokens: ours / transformers"] = rate[f"ours, 1 at once, {n} tokens"] / alone
+    for t in TYPES:
+        for slots, what in ((64, "all prompts"), (1, "one stream")):
+            theirs = rate[f"llama.cpp {t}, {slots} at once, 64 tokens"]
+            if theirs:
+                ratios[f"{what}, 64 tokens: ours / llama.cpp {t}"] = rate[f"ours, {slots} at once, 64 tokens"] / theirs
     peaks = figures["memory"]["peak_gb_of_each_hundred"]
     seconds = figures["scoring"]["seconds"]
     ratios["memory: last hundred of 1,000 prompts / second"] = peaks[-1] / peaks[1]

@@ -166,7 +166,14 @@ class Engine:
             name = (tuple(prompt), options.seed, owner)
             room = min(options.max_new_tokens, self.max_length - len(prompt))
             rows.append(
-                Row(i, prompt, room, Sampler(options, prompt, copies[name]), owner, watch=stops and stops.watch())
+                Row(
+                    i,
+                    prompt,
+                    room,
+                    Sampler(options, prompt, copies[name]),
+                    owner,
+                    watch=None if stops is None else stops.watch(),
+                )
             )
             copies[name] += 1
         return sorted(rows, key=lambda row: -len(row.prompt))
