@@ -30,7 +30,7 @@ from benchmarks.llama_rows import Llama
 
 MODEL = "smollm2-135m-instruct"
 PROMPTS, STREAM = 64, 4
-BATCHES = {64: (1, 16, 32, 64), 128: (1, 32, 64)}
+BATCHES = {64: (1, 16, 32, 64)}
 """New tokens an answer -> how many prompts transformers gets at once."""
 
 TYPES = ("bf16", "q8_0")

@@ -3,8 +3,8 @@
  *     x += o(attend(rotate(qkv(norm x))))        x += down(act(gate(norm x)) * up(norm x))        logits = head(norm x)
  *
  * At a few rows a step costs what it takes to read the weights once; at many, its products. Both are done here on the matrices
- * as torch holds them, (out, in): a tile is 4 rows of x times 4 rows of a matrix, its sums kept in registers. Every sum is
- * taken in the same order whatever N is, so a row's numbers do not depend on the rows beside it.
+ * as torch holds them, (out, in): a tile is 4 rows of x times 4 rows of a matrix, its sums kept in registers; for more than 8
+ * rows in bf16 the sums of 16 rows lie in one register instead. Within either, a row's numbers do not depend on those beside it.
  *
  * The state x and all sums are fp32; what goes into a product is in the model's dtype, fp32 or bf16. All threads stay in one
  * parallel region for the whole step, and share out the matrices' rows, or the rows and heads.
@@ -299,6 +299,12 @@ static void through(const Matrix *matrices, i64 count, const void *x, i64 rows, 
     }
 }
 
+static int have_adapters(const Matrix *matrices, i64 count) {
+    for (i64 m = 0; m < count; m++)
+        if (matrices[m].num_loras) return 1;
+    return 0;
+}
+
 /* What the adapters of `count` matrices add to one row; x is the row that goes into them. */
 static void adapt(const Matrix *matrices, i64 count, const void *x, i64 owner, float *out, i64 wide) {
     for (i64 m = 0; m < count; out += matrices[m++].out)
@@ -406,28 +412,38 @@ static void layer_of(const Decoder *d, const Layer *l, const Step *s, void *in, 
 #pragma omp for
     for (i64 r = 0; r < s->rows; r++) norm_row(s->x + r * d->width, l->norm_before, in, r, d->width, d->eps, own, wide);
     through(l->qkv, 3, in, s->rows, mid, all, 0, laid, wide);
+    if (have_adapters(l->qkv, 3)) {
 #pragma omp for
-    for (i64 r = 0; r < s->rows; r++) adapt(l->qkv, 3, at(in, r * d->width, wide), s->owners[r], mid + r * all, wide);
+        for (i64 r = 0; r < s->rows; r++)
+            adapt(l->qkv, 3, at(in, r * d->width, wide), s->owners[r], mid + r * all, wide);
+    }
 #pragma omp for schedule(dynamic, 1)
     for (i64 i = 0; i < s->rows * d->kv_heads; i++) {
         i64 row = i / d->kv_heads;
         attend(d, l, s, row, i % d->kv_heads, mid + row * all, in, own);
     }
     through(&l->o, 1, in, s->rows, s->x, d->width, 1, laid, wide);
+    if (have_adapters(&l->o, 1)) {
 #pragma omp for
-    for (i64 r = 0; r < s->rows; r++) adapt(&l->o, 1, at(in, r * q, wide), s->owners[r], s->x + r * d->width, wide);
+        for (i64 r = 0; r < s->rows; r++)
+            adapt(&l->o, 1, at(in, r * q, wide), s->owners[r], s->x + r * d->width, wide);
+    }
 #pragma omp for
     for (i64 r = 0; r < s->rows; r++) norm_row(s->x + r * d->width, l->norm_between, in, r, d->width, d->eps, own, wide);
     through(l->gate_up, 2, in, s->rows, mid, 2 * d->inner, 0, laid, wide);
+    if (have_adapters(l->gate_up, 2)) {
 #pragma omp for
-    for (i64 r = 0; r < s->rows; r++) {
-        adapt(l->gate_up, 2, at(in, r * d->width, wide), s->owners[r], mid + r * 2 * d->inner, wide);
+        for (i64 r = 0; r < s->rows; r++)
+            adapt(l->gate_up, 2, at(in, r * d->width, wide), s->owners[r], mid + r * 2 * d->inner, wide);
     }
 #pragma omp for
     for (i64 r = 0; r < s->rows; r++) gate_row(mid + r * 2 * d->inner, in, r, d->inner, d->gelu, own, wide);
     through(&l->down, 1, in, s->rows, s->x, d->width, 1, laid, wide);
+    if (have_adapters(&l->down, 1)) {
 #pragma omp for
-    for (i64 r = 0; r < s->rows; r++) adapt(&l->down, 1, at(in, r * d->inner, wide), s->owners[r], s->x + r * d->width, wide);
+        for (i64 r = 0; r < s->rows; r++)
+            adapt(&l->down, 1, at(in, r * d->inner, wide), s->owners[r], s->x + r * d->width, wide);
+    }
 }
 
 static i64 most(i64 a, i64 b) { return a > b ? a : b; }
