@@ -42,7 +42,7 @@ def test_a_folder_of_another_tool_is_compared_with_its_base(tmp_path: Path) -> N
     report = verify(same, str(base))
     assert report.passed
     assert report.receipts[0].max_logit_difference == 0
-    assert [c.name for c in report.checks] == ["template", "bos", "stops", "tensors", "missing tensors", "parity"]
+    assert [c.name for c in report.checks] == ["template", "bos", "stops", "tensors", "tokens", "missing tensors", "parity"]
 
 
 def test_dead_tensors_wrong_stops_and_other_weights_are_named(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_a_gguf_is_verified_alone_and_against_what_it_was_made_from(tmp_path: Pa
     path = next((tmp_path / "out").glob("*.gguf"))
     alone = verify(path)
     assert alone.passed
-    assert alone.checks[-1].found == "20 of 20 probes give the trained ids"
+    assert alone.checks[-1].found == "20 of 20 probes give the ids of the contract"
     other = save_base(tmp_path / "other", "qwen2", seed=1)
     code, told, error = cli("export", "verify", path, "--against", other)
     assert code == 5

@@ -32,6 +32,11 @@ def gate_of(type: str) -> str:
     return type if type in ("f32", "f16", "bf16", "q8_0", "q6_k") else type[:2]
 
 
+def gate_of_serving(type: str) -> str:
+    """The gate of llama.cpp beside transformers, on one file of this type."""
+    return "served" if type in ("f32", "f16", "bf16") else "served in integers"
+
+
 def export_gguf(origin: Origin, out: Path, *, type: str, say: Say, lora: bool = False) -> dict[str, Any]:
     """Write the GGUF folder `out`, which must not exist. Returns export.json. Raises GateError, nothing kept."""
     known = [*TYPES, *llama_cpp.K_QUANTS]
@@ -59,7 +64,7 @@ def export_gguf(origin: Origin, out: Path, *, type: str, say: Say, lora: bool = 
         facts = {"type": type, "context_length": length, "served": llama_cpp.is_there()}
         if llama_cpp.is_there():
             say("serving with llama.cpp")
-            receipts.append(compare("gguf -> served", "served", after, llama_cpp.observe(path, rows)))
+            receipts.append(compare("gguf -> served", gate_of_serving(type), after, llama_cpp.observe(path, rows)))
             require(receipts[-1], out)
         about = origin.about | facts
         tree = write_export(draft, "gguf", origin, about, [r.to_tree() for r in receipts])

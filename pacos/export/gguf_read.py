@@ -6,6 +6,7 @@ soft caps and windows, is added to the config, so that the model that runs is th
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -41,10 +42,22 @@ def as_model(path: Path) -> Iterator[tuple[Network, Any]]:
     head = read_head(path)
     beside = path.parent if os.access(path.parent, os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix=".gguf-", dir=beside) as folder:
-        convert_gguf(path, Path(folder), config=config_facts(head.values), exact=True)
+        _convert(path, head, Path(folder))
         _cut_as_llama_cpp(head, Path(folder) / "tokenizer.json")
         tokenizer = tokenizer_of(Source(path.name, Path(folder)))
         yield Network(load_model(folder, dtype="fp32").model), tokenizer
+
+
+def _convert(path: Path, head: Head, folder: Path) -> None:
+    """As `convert_gguf`; a full disk is an OSError here too, where safetensors has an error of its own."""
+    from safetensors import SafetensorError
+
+    try:
+        convert_gguf(path, folder, config=config_facts(head.values), exact=True)
+    except SafetensorError as error:
+        if "os error 28" in str(error):
+            raise OSError(errno.ENOSPC, str(error)) from None
+        raise
 
 
 def _cut_as_llama_cpp(head: Head, path: Path) -> None:

@@ -24,7 +24,7 @@ from pacos.export.origin import Origin, open_origin
 from pacos.export.receipts import compare
 from pacos.export.report import Report, add_receipt, find_dead, find_missing
 from pacos.export.updates import read_updates
-from pacos.export.verify_gguf import check_gguf, check_gguf_folder, check_modelfile
+from pacos.export.verify_gguf import check_gguf, check_gguf_folder, check_modelfile, check_tokens
 from pacos.models.adapters import CONFIG
 from pacos.models.artifact import MANIFEST, damage
 
@@ -74,6 +74,7 @@ def _model(path: Path, other: Origin | None, report: Report) -> None:
     )
     find_dead(report, ((name, origin.weights.read(name)) for name in origin.weights.slots))
     if other is not None:
+        check_tokens(report, other.contract, origin.renderer.tokenizer, other.name)
         find_missing(report, set(other.weights.slots) - set(origin.weights.slots) - {"lm_head.weight"})
         _parity(report, other, origin, "merged")
 

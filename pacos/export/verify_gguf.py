@@ -57,10 +57,7 @@ def _gguf_parity(path: Path, other: Origin | None, contract: dict[str, Any], rep
         find_missing(report, set(expected) - set(tensors.names) - {"output.weight"})
     try:
         with as_model(path) as (network, tokenizer):
-            differ = probes_that_differ(contract, tokenizer)
-            total = len(contract["probes"])
-            found = f"{total - len(differ)} of {total} probes give the trained ids"
-            report.add("tokens", not differ, found + (f"; not: {', '.join(differ[:3])}" if differ else ""))
+            check_tokens(report, contract, tokenizer, "the contract")
             if other is None:
                 return
             rows = rows_of(
@@ -79,19 +76,37 @@ def _gguf_parity(path: Path, other: Origin | None, contract: dict[str, Any], rep
         report.add("first difference", False, first_difference(path, other.config, merged_weights(other, "fp32")))
 
 
+def check_tokens(report: Report, contract: Mapping[str, Any], tokenizer: Any, of: str) -> None:
+    """Whether a tokenizer gives the ids that the model was trained on."""
+    differ = probes_that_differ(contract, tokenizer)
+    total = len(contract["probes"])
+    found = f"{total - len(differ)} of {total} probes give the ids of {of}"
+    report.add("tokens", not differ, found + (f"; not: {', '.join(differ[:3])}" if differ else ""))
+
+
 def check_modelfile(path: Path, other: Origin | None, report: Report) -> None:
     file = path / MODELFILE if path.is_dir() else path
     tree = read_modelfile(file)
     target = file.parent / tree["from"]
     local = tree["from"].startswith((".", "/"))
     report.add("from", target.exists() if local else None, tree["from"])
-    report.add("stops", bool(tree["stops"]) or None, ", ".join(tree["stops"]) or "none given; Ollama takes the file's")
     contract = None
     if local and target.suffix == ".gguf" and target.is_file():
         contract = contract_in(read_head(target))
     if contract is None and other is not None:
         contract = other.contract
+    _stops(report, tree["stops"], contract)
     _template(report, tree, contract, other)
+
+
+def _stops(report: Report, stops: list[str], contract: Mapping[str, Any] | None) -> None:
+    """A Modelfile that gives stops must give the trained one; one that gives none leaves it to the file."""
+    if not stops:
+        report.add("stops", None, "none given; Ollama takes the file's")
+        return
+    trained = contract["stop"][0]["token"] if contract else ""
+    found = ", ".join(stops) + (f"; trained on {trained}" if trained else "")
+    report.add("stops", trained in stops if trained else True, found)
 
 
 def _template(

@@ -1,0 +1,206 @@
+"""What users bring and what befalls them: artifacts of other tools, damage, short memory and disk, a kill in the middle."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pacos.errors import ResourceError, UserError
+from pacos.export import gguf_export, llama_cpp, memory, push
+from pacos.export.gguf_export import export_gguf
+from pacos.export.merge import merge
+from pacos.export.origin import open_origin
+from pacos.export.report import Report
+from pacos.export.verify import verify
+from tests.conftest import Cli
+from tests.exporting import edit_json, save_base, save_random_adapter, with_adapter
+from tests.tiny import tiny_tokenizer
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+@pytest.fixture(autouse=True)
+def _not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf_export.llama_cpp, "is_there", lambda: False)
+
+
+def failed(report: Report) -> dict[str, str]:
+    return {check.name: check.found for check in report.checks if check.verdict == "failed"}
+
+
+def gguf_of(base: Path, out: Path) -> Path:
+    export_gguf(open_origin(str(base)), out, type="f32", say=quiet)
+    return next(out.glob("*.gguf"))
+
+
+def rewritten(path: Path, target: Path, change: dict[str, float], drop: tuple[str, ...] = ()) -> Path:
+    """A copy of a GGUF file as another tool would write it: tensors of one value throughout, or left out."""
+    reader = gguf.GGUFReader(path)
+    writer = gguf.GGUFWriter(target, "llama")
+    for name, field in reader.fields.items():
+        if not name.startswith("GGUF.") and name != "general.architecture":
+            kind = field.types[0]
+            writer.add_key_value(name, field.contents(), kind, field.types[-1] if len(field.types) > 1 else None)
+    for tensor in reader.tensors:
+        if tensor.name not in drop:
+            values = np.array(tensor.data)
+            writer.add_tensor(
+                tensor.name, np.full_like(values, change[tensor.name]) if tensor.name in change else values
+            )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return target
+
+
+def test_a_gguf_with_dead_broken_and_missing_tensors_names_each(tmp_path: Path) -> None:
+    base = save_base(tmp_path / "base", "llama")
+    whole = gguf_of(base, tmp_path / "out")
+    assert verify(rewritten(whole, tmp_path / "same.gguf", {}), str(base)).passed
+    broken = {"blk.0.attn_q.weight": float("nan"), "blk.1.ffn_up.weight": 0.0}
+    found = failed(verify(rewritten(whole, tmp_path / "b.gguf", broken, ("blk.1.ffn_down.weight",)), str(base)))
+    assert "blk.0.attn_q.weight holds NaN or infinity" in found["tensors"]
+    assert "blk.1.ffn_up.weight is the same value throughout" in found["tensors"]
+    assert found["missing tensors"] == "1: blk.1.ffn_down.weight"
+    assert "opens" in found or "parity" in found
+
+
+def test_a_gguf_cut_anywhere_is_one_clear_error(tmp_path: Path, cli: Cli) -> None:
+    base = save_base(tmp_path / "base", "llama")
+    data = gguf_of(base, tmp_path / "out").read_bytes()
+    for size in (0, 3, 20, 5000, len(data) // 2, len(data) - 1):
+        path = tmp_path / f"{size}.gguf"
+        path.write_bytes(data[:size])
+        code, _, error = cli("export", "verify", path, "--against", base)
+        assert code in (3, 5), (size, error)
+        assert "pacos: " in error, (size, error)
+        assert "Traceback" not in error
+
+
+def test_a_merged_folder_with_another_tokenizer_fails(tmp_path: Path) -> None:
+    base = save_base(tmp_path / "base", "llama")
+    other = tmp_path / "other"
+    shutil.copytree(base, other)
+    path = other / "tokenizer.json"
+    tokenizer = tiny_tokenizer()
+    vocabulary = sorted(tokenizer.get_vocab(), key=tokenizer.get_vocab().get)
+    swapped = {vocabulary[100]: 101, vocabulary[101]: 100}
+    import json
+
+    tree = json.loads(path.read_text(encoding="utf-8"))
+    tree["model"]["vocab"] |= swapped
+    path.write_text(json.dumps(tree), encoding="utf-8")
+    found = failed(verify(other, str(base)))
+    assert set(found) == {"tokens"}
+    assert "of 20 probes give the ids of base" in found["tokens"]
+
+
+def test_a_modelfile_without_a_stop_or_with_a_template_that_does_not_parse_fails(tmp_path: Path) -> None:
+    base = save_base(tmp_path / "base", "llama")
+    path = tmp_path / "Modelfile"
+    path.write_text('FROM llama3\nTEMPLATE """{{ if .System }}{{ .Prompt }}"""\n')
+    found = failed(verify(path, str(base)))
+    assert "ollama template" in found
+    path.write_text("FROM llama3\nPARAMETER stop WRONG\n")
+    assert set(failed(verify(path, str(base)))) == {"stops"}
+
+
+def test_an_adapter_that_is_not_lora_or_holds_nan_is_refused(tmp_path: Path, cli: Cli) -> None:
+    base = save_base(tmp_path / "base", "llama")
+    adapter = save_random_adapter(base, tmp_path / "adapter")
+    path = adapter / "adapter_model.safetensors"
+    tensors = load_file(path)
+    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+    save_file(tensors | {name: torch.full_like(tensors[name], float("nan"))}, path)
+    assert "model.layers.0.self_attn.q_proj holds NaN or infinity" in failed(verify(adapter, str(base)))["tensors"]
+    edit_json(adapter / "adapter_config.json", peft_type="IA3")
+    assert "IA3" in failed(verify(adapter, str(base)))["tensors"]
+    for text in ("", "[]", "{", "null"):
+        (adapter / "adapter_config.json").write_text(text)
+        code, told, error = cli("export", "verify", adapter, "--against", base)
+        assert code == 5, (text, error)
+        assert "adapter_config.json" in told
+
+
+def test_short_memory_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = save_base(tmp_path / "base", "llama")
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 9999 kB\nMemAvailable:  10 kB\nSwapFree: 5 kB\n")
+    monkeypatch.setattr(memory, "MEMINFO", meminfo)
+    monkeypatch.setattr(memory, "pick_device", lambda _: torch.device("cpu"))
+    assert memory.free_memory() == 15 * 1024
+    with pytest.raises(ResourceError, match=r"^base: measuring it takes 0\.0 GB, since it is run in fp32, and 0\.0 GB"):
+        merge(open_origin(str(base)), tmp_path / "out", dtype="fp32", say=quiet)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "meminfo"]
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "nowhere")
+    merge(open_origin(str(base)), tmp_path / "out", dtype="fp32", say=quiet)
+
+
+def test_a_full_disk_while_a_file_is_read_back_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers' writer of safetensors raises an error of its own kind."""
+    from safetensors import SafetensorError
+
+    from pacos.models import read_gguf
+
+    base = save_base(tmp_path / "base", "llama")
+
+    def full(*_: object, **__: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(read_gguf, "_write_model", full)
+    with pytest.raises(ResourceError, match="no space left on the device"):
+        export_gguf(open_origin(str(base)), tmp_path / "out", type="f32", say=quiet)
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pacos.export import merge
+from pacos.export.origin import open_origin
+merge.observe_folder = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+merge.merge(open_origin(sys.argv[1]), Path(sys.argv[2]), say=print)
+"""
+
+
+def test_a_kill_in_the_middle_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
+    base = save_base(tmp_path / "base", "llama")
+    command = [sys.executable, "-c", KILLED, str(base), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[1], env=dict(os.environ))
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not (tmp_path / "out").exists()
+    assert any(path.name.startswith(".out.tmp-") for path in tmp_path.iterdir())
+    merge(open_origin(str(base)), tmp_path / "out", dtype="fp32", say=quiet)
+    assert verify(tmp_path / "out").passed
+
+
+def test_a_push_without_a_token_sends_nothing(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    base = save_base(tmp_path / "base", "llama")
+    merge(
+        with_adapter(base, save_random_adapter(base, tmp_path / "adapter")), tmp_path / "out", dtype="fp32", say=quiet
+    )
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr(push, "_logged_in", lambda: False)
+    code, _, error = cli("export", "card", tmp_path / "out", "--push", "someone/thing", "--no-dry-run")
+    assert (code, error.splitlines()[-1]) == (2, "pacos: no token for the hub: set HF_TOKEN, or run: hf auth login")
+
+
+def test_what_llama_cpp_does_not_open_is_one_clear_error(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    path = tmp_path / "a.gguf"
+    path.write_bytes(b"GGUF" + b"\0" * 64)
+    with pytest.raises(UserError, match=r"a\.gguf: llama\.cpp does not load it"), llama_cpp.opened(path, 16):
+        pass
