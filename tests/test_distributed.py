@@ -94,7 +94,7 @@ def test_each_process_holds_its_part_of_the_weights_and_whole_adapters(third_of_
     assert all(not hasattr(p, "to_local") for p in trained)
     masters = Masters(model.named_parameters() if adapter is None else adapter.named_parameters())
     assert masters.shards == (set(after) if method == "full" else set())
-    assert decoder_layers(network) == list(model.model.layers)
+    assert decoder_layers(network.model) == list(model.model.layers)
     make_optimizer(masters, "adamw", learning_rate=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
 
 

@@ -44,7 +44,7 @@ def shard(network: Network, adapter: Adapter | None, compute_dtype: torch.dtype)
     mixed = MixedPrecisionPolicy(compute_dtype, torch.float32, cast_forward_inputs=False)
     policy = mixed if adapter is None else MixedPrecisionPolicy(cast_forward_inputs=False)
     ignored = set() if adapter is None else {p for _, p in adapter.named_parameters()}
-    for module in (*decoder_layers(network), network.model):
+    for module in (*decoder_layers(network.model), network.model):
         if adapter is None:
             masters_of(module)
         remember_codes(module)
@@ -54,9 +54,9 @@ def shard(network: Network, adapter: Adapter | None, compute_dtype: torch.dtype)
         module.set_force_sum_reduction_for_comms(True)
 
 
-def decoder_layers(network: Network) -> list[Any]:
+def decoder_layers(model: nn.Module) -> list[Any]:
     """The repeated layers: the outermost list of modules, not the experts within a layer."""
-    named = network.model.named_modules()
+    named = model.named_modules()
     lists = [(name.count("."), -len(module), module) for name, module in named if isinstance(module, nn.ModuleList)]
     return list(min(lists, key=lambda found: found[:2])[2]) if lists else []
 

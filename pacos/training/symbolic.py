@@ -25,6 +25,7 @@ from pacos.models.quantize import count_parameters
 from pacos.models.quiet import quiet
 from pacos.recipes import Recipe
 from pacos.training.shapes import META, kernels_by_shape, num_bytes, shape_of, tensors_of
+from pacos.training.sharding import decoder_layers
 from pacos.training.train import accumulate, masked_cross_entropy
 from pacos.training.trainee import Trainee, set_up
 
@@ -109,7 +110,7 @@ def trace(recipe: Recipe, config: Any, dtype: torch.dtype, pack: Pack, passes: i
     """
     nf4 = recipe.method == "qlora"
     model = shape_of(config, dtype, nf4=nf4, double_quant=recipe.model.double_quant)
-    layers = layers_of(model)
+    layers = nn.ModuleList(decoder_layers(model))
     layer_bytes, outside = num_bytes(layers[0]), num_bytes(model) - num_bytes(layers)
     ledger = Ledger(config.get_text_config().vocab_size)
     ledger.name(tensors_of(model), "weights")
@@ -129,11 +130,6 @@ def trace(recipe: Recipe, config: Any, dtype: torch.dtype, pack: Pack, passes: i
         outside_bytes=outside,
         operations=ledger.operations,
     )
-
-
-def layers_of(model: nn.Module) -> nn.ModuleList:
-    """The decoder's layers: the longest list of modules."""
-    return max((m for m in model.modules() if isinstance(m, nn.ModuleList)), key=len)
 
 
 def set_up_shapes(recipe: Recipe, model: Any, dtype: torch.dtype) -> Trainee:
@@ -183,7 +179,7 @@ def at_last_layer(model: nn.Module, call: Callable[[], None]) -> Iterator[None]:
         if states.requires_grad:
             states.register_hook(lambda _: call())
 
-    handle = layers_of(model)[0].register_forward_hook(watch)
+    handle = decoder_layers(model)[0].register_forward_hook(watch)
     try:
         yield
     finally:
