@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check bench-train bench-packing bench-memory bench-qlora bench-full bench-generate bench-lengths gpu-check bench-dedup bench-curate docs format clean
+.PHONY: help quickstart test check bench-train bench-packing bench-memory bench-qlora bench-full bench-generate bench-lengths bench-quantization gpu-check bench-dedup bench-curate docs format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -56,6 +56,10 @@ bench-generate: $(STAMP)  ## greedy answers to 64 prompts beside transformers' g
 
 bench-lengths: $(VENV)/.installed-bench  ## cost of a step by length and number of rows
 	$(BIN)/python benchmarks/lengths.py
+
+bench-quantization: $(STAMP)  ## what each GGUF type costs on SmolLM2: size, memory, speed, perplexity
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,gguf]'
+	$(BIN)/python benchmarks/quantization.py
 
 gpu-check: $(VENV)/.installed-bench  ## on a CUDA device: checks against the CPU, and speed beside TRL + liger-kernel
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt liger-kernel

@@ -33,7 +33,8 @@ from pacos.export.origin import Origin, open_origin
 from pacos.export.receipts import Receipt, compare
 
 MODEL = "smollm2-135m-instruct"
-TYPES = ("f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_1", "q5_0", "q4_k_m", "q4_1", "q4_0", "q3_k_m", "q2_k")
+TYPES = ("f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q5_1", "q4_k_m", "q4_0", "q3_k_m", "q2_k")
+SERVED, ALONE = "by llama.cpp", "by weights alone"
 PROMPT, WRITTEN, CONTEXT, RUNS = 256, 64, 512, 3
 
 
@@ -50,11 +51,12 @@ def measure(kinds: list[str]) -> None:
         for kind in kinds:
             path = Path(folder) / f"a.{kind}.gguf"
             write_type(origin, path, kind)
+            served = compare(kind, gate_of(kind), before, llama_cpp.observe(path, rows))
+            alone = compare(kind, gate_of(kind), own, in_transformers(path, rows))
+            verdict = {"within_gate": "no" if alone.failures else "yes"}
             kept[kind] = {
-                "bytes": path.stat().st_size,
-                **measured_alone(path),
-                **told(compare(kind, gate_of(kind), before, llama_cpp.observe(path, rows))),
-                "by weights alone": told(compare(kind, gate_of(kind), own, in_transformers(path, rows))),
+                SERVED: {"bytes": path.stat().st_size, **measured_alone(path), **told(served)},
+                ALONE: told(alone) | verdict,
             }
             path.unlink()
             keep(kept)
@@ -67,7 +69,7 @@ def in_transformers(path: Path, rows: Rows) -> Observed:
 
 
 def told(receipt: Receipt) -> dict[str, Any]:
-    """What a receipt says of a type; `within_gate` of `pacos export gguf`."""
+    """What a receipt says of a type."""
     assert receipt.interval is not None
     return {
         "perplexity": receipt.perplexity_after,
@@ -76,7 +78,6 @@ def told(receipt: Receipt) -> dict[str, Any]:
         "top1_agreement": receipt.top1_agreement,
         "rows": receipt.num_rows,
         "positions": receipt.num_positions,
-        "within_gate": "no" if receipt.failures else "yes",
     }
 
 
@@ -84,16 +85,20 @@ def measured_before() -> dict[str, Any]:
     """What the result file holds, where it is of this machine."""
     path = RESULTS / "quantization.json"
     tree = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return dict(tree["figures"]) if tree.get("machine") == machine() else {}
+    if tree.get("machine") != machine():
+        return {}
+    served, alone = tree["figures"][SERVED], tree["figures"][ALONE]
+    return {kind: {SERVED: served[kind], ALONE: alone[kind]} for kind in served}
 
 
 def keep(kept: dict[str, Any]) -> None:
     """Write the result file, the types in their order."""
-    figures = {kind: kept[kind] for kind in TYPES if kind in kept}
-    whole = kept.get("f32")
-    ratios = (
-        {f"size of {k} to f32": f["bytes"] / whole["bytes"] for k, f in figures.items() if k != "f32"} if whole else {}
-    )
+    kinds = [kind for kind in TYPES if kind in kept]
+    figures = {part: {kind: kept[kind][part] for kind in kinds} for part in (SERVED, ALONE)}
+    sizes = {kind: kept[kind][SERVED]["bytes"] for kind in kinds}
+    ratios = {
+        f"size of {kind} to f32": sizes[kind] / sizes["f32"] for kind in kinds if kind != "f32" and "f32" in sizes
+    }
     write_result("quantization", figures, ratios)
 
 

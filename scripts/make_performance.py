@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from line_plot import Panel, Series, line_plot
+from quantization_page import quantization_page
 
 ROOT = Path(__file__).parents[1]
 Tree = Mapping[str, Any]
@@ -77,6 +78,10 @@ SECTIONS = {
         "![milliseconds a token by row length, and seconds a step by number of rows](lengths.svg)",
     ),
     "packing": Section("Tokenizing and packing", "All of Alpaca into packs of 2,048 tokens."),
+    "quantization": Section(
+        "What each quantization costs",
+        "GGUF files of SmolLM2-135M-Instruct; how to read the figures is in [quantization.md](quantization.md).",
+    ),
     "gpu": Section(
         "On a GPU", "Checks against the CPU, and speed at true shapes with random weights.", (), "make gpu-check"
     ),
@@ -246,6 +251,8 @@ def documents(root: Path) -> dict[Path, str]:
     figures = results.get("lengths", {}).get("figures", {})
     if all(figures.get(key, {}).get("a") is not None for key in ("by length", "by number of rows")):
         made[root / "docs" / "lengths.svg"] = lengths_plot(figures)
+    if "quantization" in results:
+        made[root / "docs" / "quantization.md"] = quantization_page(results["quantization"])
     return made
 
 
