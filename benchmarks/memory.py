@@ -4,14 +4,15 @@ SmolLM2-135M by method, compute type and checkpointing; by the length of rows, t
 and the packs of a step (what is accumulated). Half of the whole grid: each value meets each value of every other column.
 
 Measured is the highest resident memory of a process that loads the model and makes three steps, as a run does; planned is
-what `pacos plan` says of it, from a process that never sees the weights. Names or methods given on the command line are
-measured again, and what the results hold of the others is kept.
+what `pacos plan` says of it, from a process that never sees the weights. Names given on the command
+line, or their beginnings (`lora`, `"full bf16"`), are measured again, and what the results hold of the others is kept.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from common import ALPACA, RESULTS, in_own_process, write_result
 
 STEPS = 3
 ROWS_READ, LONGEST = 2000, 512
-TIMEOUT_SECONDS = 300
+TIMEOUT_SECONDS = 900
 SHAPES = (
     ("rows-128 tokens-512 packs-1", "rows-512 tokens-2048 packs-2"),
     ("rows-512 tokens-512 packs-4", "rows-128 tokens-2048 packs-1"),
@@ -118,26 +119,27 @@ def one(task: str) -> dict[str, Any]:
     side, _, rest = task.partition(" ")
     if side == "measured":
         return measured(recipe_named(rest), packs_of(rest))
-    packs = {name: packs_of(name)[0] for name in rest.split(";")}
-    runtime = resident_bytes()
+    names = rest.split(";")
+    packs = {names[0]: packs_of(names[0])[0]}
+    runtime = resident_bytes()  # with one configuration's rows, as a run has them
+    packs |= {name: packs_of(name)[0] for name in names[1:]}
     memories = {name: planned(recipe_named(name), first, runtime) for name, first in packs.items()}
     return {name: {**memory.parts, "total": memory.total, "phase": memory.phase} for name, memory in memories.items()}
 
 
-def compare(names: list[str]) -> dict[str, Any]:
-    """Name -> planned, measured and planned over measured."""
+def compare(names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each name with planned, measured and planned over measured, as soon as it is known."""
     plans = in_own_process(Path(__file__), f"planned {';'.join(names)}", TIMEOUT_SECONDS)
     if "failed" in plans:
         sys.exit(f"planning: {plans['failed']}")
-    results = {}
     for name in names:
         found = in_own_process(Path(__file__), f"measured {name}", TIMEOUT_SECONDS)
         if "failed" in found:
             print(f"{name}: {found['failed']}", flush=True)
             continue
-        results[name] = {"planned": plans[name], "measured": found, "ratio": plans[name]["total"] / found["peak"]}
-        print(f"{name}: {line(results[name])}", flush=True)
-    return results
+        compared = {"planned": plans[name], "measured": found, "ratio": plans[name]["total"] / found["peak"]}
+        print(f"{name}: {line(compared)}", flush=True)
+        yield name, compared
 
 
 def line(found: dict[str, Any]) -> str:
@@ -153,15 +155,18 @@ def kept_results() -> dict[str, Any]:
 
 
 def main(wanted: list[str]) -> None:
-    names = [name for name in grid() if not wanted or name in wanted or name.split()[0] in wanted]
+    names = [
+        name for name in grid() if not wanted or any(name == each or name.startswith(f"{each} ") for each in wanted)
+    ]
     if not names:
-        sys.exit("\n  ".join(["no such configuration; give a method, or some of:", *grid()]))
-    results = kept_results() | compare(names)
-    results = {name: results[name] for name in grid() if name in results}
-    ratios = {name: found["ratio"] for name, found in results.items()}
-    worst = max(abs(ratio - 1) for ratio in ratios.values())
-    print(f"largest error {worst:.1%} of {len(ratios)} configurations")
-    print(f"written to {write_result('memory', {'configurations': results, 'largest_error': worst}, ratios)}")
+        sys.exit("\n  ".join(["no such configuration; give the beginning of one of:", *grid()]))
+    results, worst = kept_results(), 0.0
+    for name, found in compare(names):
+        results = {each: (results | {name: found})[each] for each in grid() if each in results or each == name}
+        ratios = {each: compared["ratio"] for each, compared in results.items()}
+        worst = max(abs(ratio - 1) for ratio in ratios.values())
+        write_result("memory", {"configurations": results, "largest_error": worst}, ratios)
+    print(f"largest error {worst:.1%} of {len(ratios)} configurations, in {RESULTS / 'memory.json'}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from pacos.errors import UsageError
 from pacos.models import LoraSpec, Network, attach, load_model, quantize
@@ -25,6 +26,7 @@ from pacos.recipes import Recipe, recipe_from_tree
 from pacos.training.memory import EIGHT_BIT, Demand, Memory, demand_of, layer_period, shallow, trace_deep
 from pacos.training.optimizer import optimizer_tensors
 from pacos.training.shapes import num_bytes, shape_of, tensors_of
+from pacos.training.sharding import decoder_layers
 from pacos.training.symbolic import Ledger, Trace, peaks, run_phases, trace
 from pacos.training.train import accumulate
 from pacos.training.trainee import Trainee, set_up
@@ -240,3 +242,24 @@ def test_a_process_that_trains_takes_what_was_planned(tmp_path: Path) -> None:
     )
     planned, peak = json.loads(done.stdout.splitlines()[-1])
     assert planned == pytest.approx(peak, rel=0.1)
+
+
+def test_the_second_pass_of_a_step_comes_on_top_of_the_gradients_of_the_first(bases: dict[str, Path]) -> None:
+    recipe, pack = recipe_of(bases["llama"], "full"), a_pack()
+    once, twice = (demand_of(recipe, config_of(recipe), torch.float32, [pack] * n).trace.peaks for n in (1, 2))
+    for phase in once.keys() - {"gradients"}:  # which lasts until the second pass turns back
+        assert twice[phase] == once[phase]
+    assert twice.keys() - once.keys() == {"next backward", "next gradients"}
+    assert twice["gradients"]["gradients"] == twice["next backward"]["gradients"] == once["step"]["gradients"]
+    assert sum(twice["next backward"].values()) > sum(once["backward"].values())
+
+
+def test_a_layer_s_experts_are_no_layers() -> None:
+    class Layer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.experts = nn.ModuleList(nn.Linear(2, 2) for _ in range(8))
+
+    model = nn.Module()
+    model.layers = nn.ModuleList(Layer() for _ in range(2))
+    assert decoder_layers(model) == list(model.layers)
