@@ -29,8 +29,8 @@ CUDA_CONTEXT = 600 << 20
 CUDA_SLACK = 0.06
 """Assumed: what the caching allocator holds and cannot use, as a share of all that comes and goes."""
 CPU_SLACK = 70 << 20
-"""What the libraries and glibc's allocator take beyond what is asked of them once a run goes on; fitted to the peaks of
-benchmarks/memory.py, as the two below."""
+"""What the libraries and glibc's allocator take beyond what is asked of them once a run goes on; set by hand to nine peaks
+of benchmarks/memory.py, as the two below, with an older attention kernel, and not checked on others since."""
 CPU_SHARE = 0.27
 """What glibc's allocator holds and cannot give back, as a share of activations and logits, which come and go."""
 NF4_SLACK = 140 << 20
