@@ -4,8 +4,8 @@ SmolLM2-135M by method, compute type and checkpointing; by the length of rows, t
 and the packs of a step (what is accumulated). Half of the whole grid: each value meets each value of every other column.
 
 Measured is the highest resident memory of a process that loads the model and makes three steps, as a run does; planned is
-what `pacos plan` says of it, from a process that never sees the weights. Names given on the command
-line, or their beginnings (`lora`, `"full bf16"`), are measured again, and what the results hold of the others is kept.
+what `pacos plan` says of it, from a process that never sees the weights. Names given on the command line, or their beginnings
+(`lora`, `"full bf16"`), are measured again, and what the results hold of the others is kept; each is written as it is known.
 """
 
 from __future__ import annotations
