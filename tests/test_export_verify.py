@@ -42,7 +42,15 @@ def test_a_folder_of_another_tool_is_compared_with_its_base(tmp_path: Path) -> N
     report = verify(same, str(base))
     assert report.passed
     assert report.receipts[0].max_logit_difference == 0
-    assert [c.name for c in report.checks] == ["template", "bos", "stops", "tensors", "tokens", "missing tensors", "parity"]
+    assert [c.name for c in report.checks] == [
+        "template",
+        "bos",
+        "stops",
+        "tensors",
+        "tokens",
+        "missing tensors",
+        "parity",
+    ]
 
 
 def test_dead_tensors_wrong_stops_and_other_weights_are_named(tmp_path: Path) -> None:
