@@ -112,3 +112,20 @@ def test_fused_norms_are_the_family_s_own(family: str) -> None:
 
         assert use_fused_norms(model) == 5
         torch.testing.assert_close(model.model(input_ids=ids).last_hidden_state, before, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("sizes", [(64, 32), (32, 64)])
+def test_values_may_be_of_another_size_than_keys(sizes: tuple[int, int], dtype: torch.dtype) -> None:
+    size, value_size = sizes
+    packed = Packed([6, 3, 5], [-1, 0, 0])
+    inputs = [
+        torch.randn(14, heads, n).to(dtype).requires_grad_() for heads, n in ((4, size), (2, size), (2, value_size))
+    ]
+    upstream = torch.randn(14, 4, value_size).to(dtype)
+    ours = attend_spans(*inputs, packed.work(None, 4), 0.125)
+    theirs = reference_attention(*inputs, packed.seen(), 0.125)
+    pairs = zip(torch.autograd.grad(ours, inputs, upstream), torch.autograd.grad(theirs, inputs, upstream), strict=True)
+    tolerance = 1e-5 if dtype == torch.float32 else 5e-2
+    for one, other in ((ours, theirs), *pairs):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=tolerance)
