@@ -220,6 +220,31 @@ def test_a_judge_stops_at_its_budget_and_goes_on_with_more(cli: Cli, tmp_path: P
         assert json.loads(out)["num_votes"] == 80
 
 
+def test_a_request_that_the_judge_refuses_is_unparsable_and_holds_up_no_other(cli: Cli, tmp_path: Path) -> None:
+    write_answers(tmp_path, "a", 8)
+    write_answers(tmp_path, "bb", 8)
+    with serve_teacher(["400 too long\n[[A]]", *["ok"] * 15]) as server:
+        server.answer = "[[B]]"
+        code, out, err = cli("compare", "a.json", "bb.json", "--judge", f"m@{server.url}", "--json")
+        assert code == 0, err
+        told = json.loads(out)
+        assert (told["num_votes"], told["unparsable"], told["pairs"][0]["num_items"]) == (16, 1, 7)
+        assert "refused 1 requests, which count as unparsable: HTTP 400: too long" in err
+    with serve_teacher(["400 no such parameter"]) as server:
+        command = ("compare", "a.json", "bb.json", "--seed", 1, "--judge", f"m@{server.url}")
+        code, _, err = cli(*command)
+        assert (code, "HTTP 400: no such parameter" in err) == (1, True)
+        assert json.loads(cli("compare", "list", "--json")[1])[0]["votes"] == {}
+
+
+def test_answers_that_are_all_the_same_leave_nothing_to_ask(cli: Cli, tmp_path: Path) -> None:
+    rows = write_answers(tmp_path, "a", 4).read_text()
+    (tmp_path / "bb.json").write_text(rows.replace('"generator": "a"', '"generator": "bb"'))
+    code, _, err = cli("compare", "a.json", "bb.json", "--rater", "ann")
+    assert code == 6
+    assert "all answers are the same, prompt by prompt; there is nothing to ask" in err
+
+
 def test_a_judge_that_cannot_be_asked_is_one_clear_line(cli: Cli, tmp_path: Path) -> None:
     write_answers(tmp_path, "a", 4)
     write_answers(tmp_path, "bb", 4)

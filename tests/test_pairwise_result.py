@@ -155,6 +155,11 @@ def test_a_length_that_tells_every_winner_has_no_controlled_rate() -> None:
     assert length_bias(np.array([1.0, 0.0]), np.zeros(2), ["a", "b"]).share is None
 
 
+def test_four_ties_do_not_make_a_controlled_rate_that_is_certain() -> None:
+    found = length_bias(np.full(4, 0.5), np.array([5.0, -5, 9, 1]), list("abcd"))
+    assert (found.rate, found.rate_interval, found.effect) == (None, None, None)
+
+
 def test_cohens_and_fleiss_kappa_are_those_of_the_textbooks() -> None:
     # Cohen's table as Wikipedia works it: 20 yes-yes, 5, 10, 15 no-no: 0.4.
     table = np.array([[0, 0]] * 20 + [[0, 2]] * 5 + [[2, 0]] * 10 + [[2, 2]] * 15)

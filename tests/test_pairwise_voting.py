@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from pathlib import Path
 
@@ -112,9 +113,18 @@ def test_a_second_vote_on_a_question_and_an_unknown_choice_are_refused(tmp_path:
 def test_a_comparison_is_kept_whole_or_not_at_all(tmp_path: Path) -> None:
     with open_comparisons(tmp_path) as store:
         make(store)
-        with pytest.raises(Exception, match="UNIQUE"):
-            make(store)
+        entry = Entry("compare", "x", "now", "v", {"0": Subject("a", "a"), "1": Subject("b", "b")})
+        twice = plan_questions([["yes"], ["no"]], seed=0, repeats=0) * 2
+        with pytest.raises(sqlite3.IntegrityError):
+            store.add("other", ["a", "b"], entry, [Prompt("p", "Do.")], [[Written("yes")], [Written("no")]], twice)
         assert len(store.all()) == len(store.ledger.entries()) == 1
+
+
+def test_two_processes_that_prepare_the_same_comparison_have_one(tmp_path: Path) -> None:
+    with open_comparisons(tmp_path) as one, open_comparisons(tmp_path) as other:
+        assert one.find("k") is None is other.find("k")
+        assert make(one) == make(other) == 1
+        assert len(one.all()) == len(one.ledger.entries()) == 1
 
 
 @pytest.mark.parametrize(

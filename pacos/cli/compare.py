@@ -190,6 +190,10 @@ def tell(store: Comparisons, number: int, as_json: bool) -> None:
     ballots = ballots_of(store, number)
     judges = {ballot.rater for ballot in ballots if ballot.rater.startswith(JUDGE)}
     found = result_of(ballots, stored.contestants, judges=sorted(judges), seed=stored.seed)
+    if not num_asked(store, number):
+        raise UndecidedError(
+            f"comparison {number}: all answers are the same, prompt by prompt; there is nothing to ask"
+        )
     if not found.pairs:
         unread = f"; {found.unparsable:,} verdicts could not be read" if found.unparsable else ""
         raise UndecidedError(

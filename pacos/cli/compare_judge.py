@@ -1,6 +1,7 @@
 """A judge behind an endpoint, or a model of this machine, as `complete(prompts) -> texts` with its cost counted.
 
-A request that fails is asked again after a wait that doubles; one that would pass the budget is not sent.
+A request that fails is asked again after a wait that doubles; one that would pass the budget is not sent. One that the
+judge refuses while it answers others (too long, a content filter) is an answer without a verdict, which says why.
 """
 
 from __future__ import annotations
@@ -31,12 +32,16 @@ class Judge:
     `spent` is what it has cost, with what earlier runs of the comparison cost.
     """
 
-    def __init__(self, teacher: Teacher, options: Options, earlier: Spending):
+    def __init__(self, teacher: Teacher, options: Options, earlier: Spending, *, answered: bool = False):
         from pacos.self_instruct.budget import Budget, Limits, Spent
 
         self.teacher = teacher
         self.ended: UserError | None = None
         """Why no more is asked."""
+        self.answered = answered
+        """Whether it has ever answered: what is refused then is the request, not the judge's settings."""
+        self.refused: list[str] = []
+        """Why requests were refused."""
         limits = Limits(options.budget_requests, options.budget_tokens, options.budget_dollars)
         self.budget = Budget(limits, Spent(earlier.requests, earlier.tokens, earlier.dollars))
 
@@ -54,7 +59,7 @@ class Judge:
     async def _complete(self, prompts: Sequence[str]) -> list[str]:
         size, lanes = self.teacher.batch, asyncio.Semaphore(self.teacher.lanes)
 
-        async def ask(some: Sequence[str]) -> list[str]:
+        async def ask(some: Sequence[str]) -> list[Answer | Failure]:
             async with lanes:
                 return await self._ask(some)
 
@@ -66,28 +71,42 @@ class Judge:
         answered = list(itertools.takewhile(lambda each: not isinstance(each, BaseException), outcomes))
         if not answered:
             raise next(each for each in outcomes if isinstance(each, BaseException))
-        return [text for texts in answered for text in texts]  # type: ignore[union-attr]
+        return self._texts([each for some in answered for each in some])  # type: ignore[union-attr]
 
-    async def _ask(self, texts: Sequence[str]) -> list[str]:
-        """The texts of the answers, however often they must be asked for."""
+    def _texts(self, outcomes: Sequence[Answer | Failure]) -> list[str]:
+        """What was answered; of a refused request why it was. Raises UserError where nothing was ever answered."""
         from pacos.self_instruct.answers import Failure
         from pacos.self_instruct.parse import without_thoughts
+
+        refused = [each for each in outcomes if isinstance(each, Failure)]
+        self.answered |= len(refused) < len(outcomes)
+        if not self.answered:
+            raise self._over(refused[0])
+        self.refused += [each.why for each in refused]
+        return [each.why if isinstance(each, Failure) else without_thoughts(each.text) for each in outcomes]
+
+    async def _ask(self, texts: Sequence[str]) -> list[Answer | Failure]:
+        """Answers, however often they must be asked for, and refusals."""
+        from pacos.self_instruct.answers import Failure
 
         for attempt in range(RETRIES + 1):
             if self.ended is not None:
                 raise self.ended
             outcomes = await self._attempt(texts)
-            failures = [each for each in outcomes if isinstance(each, Failure)]
+            failures = [each for each in outcomes if isinstance(each, Failure) and (each.again or each.fatal)]
             if not failures:
-                return [without_thoughts(each.text) for each in outcomes]  # type: ignore[union-attr]
+                return outcomes
             last = failures[0]
-            if last.fatal or not last.again or attempt == RETRIES or last.wait > LONGEST_WAIT:
+            if last.fatal or attempt == RETRIES or last.wait > LONGEST_WAIT:
                 break
             await asyncio.sleep(max(last.wait, min(LONGEST_WAIT, 0.5 * 2**attempt)))
-        self.ended = UserError(
-            f"{self.teacher.name}: {last.why}\n  the votes so far are kept; the same command goes on from there"
-        )
+        self.ended = self._over(last)
         raise self.ended
+
+    def _over(self, failure: Failure) -> UserError:
+        return UserError(
+            f"{self.teacher.name}: {failure.why}\n  the votes so far are kept; the same command goes on from there"
+        )
 
     async def _attempt(self, texts: Sequence[str]) -> list[Answer | Failure]:
         from pacos.self_instruct.answers import Answer

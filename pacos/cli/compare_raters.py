@@ -58,7 +58,8 @@ class Asked:
 
         teacher, options = self.opened or self.open()
         rater = f"{JUDGE}{teacher.name}"
-        judge = Judge(teacher, options, store.spending(number).get(rater, Spending()))
+        answered = bool(store.votes(number, rater))
+        judge = Judge(teacher, options, store.spending(number).get(rater, Spending()), answered=answered)
 
         def complete(prompts: Sequence[str]) -> list[str]:
             try:
@@ -71,6 +72,8 @@ class Asked:
                 ask(store, number, rater, complete, batch=judge.batch, on_batch=shown.update)
         finally:
             say(f"{rater}: {cost_line(judge.spent)}")
+            if judge.refused:
+                say(f"{rater}: refused {len(judge.refused):,} requests, which count as unparsable: {judge.refused[0]}")
 
 
 def expectation(store: Comparisons, number: int) -> str:

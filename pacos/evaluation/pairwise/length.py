@@ -22,7 +22,8 @@ from pacos.evaluation.statistics import LEVEL, Interval, t_quantile, wilson
 @dataclass(frozen=True)
 class LengthBias:
     """`longer_won` of `decided` items with answers of different length; `rate` is the length-controlled win rate and
-    `effect` the phi of the model, None where no model fits (all lengths the same, or length alone tells who wins)."""
+    `effect` the phi of the model, None where no model fits (all lengths or all scores the same, or length alone tells
+    who wins)."""
 
     longer_won: int
     decided: int
@@ -44,7 +45,7 @@ def length_bias(scores: np.ndarray, longer_by: np.ndarray, clusters: Sequence[st
     decided = int(told.sum())
     spread = float(np.std(longer_by))
     fit = None
-    if spread > 0:
+    if spread > 0 and np.ptp(scores) > 0:  # scores that never vary fit wholly, which is not the same as being sure
         features = np.column_stack([np.ones(len(scores)), np.tanh(longer_by / spread)])
         fit = fit_logistic(features, scores, clusters)
     if fit is None:

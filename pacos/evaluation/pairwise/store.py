@@ -82,8 +82,11 @@ class Comparisons:
         answers: Sequence[Sequence[Written]],
         questions: Sequence[Question],
     ) -> int:
-        """Keep a comparison; `answers` (contestants, prompts). Its number."""
+        """Keep a comparison; `answers` (contestants, prompts). Its number, or that of the one with this key which another
+        process has kept in the meantime."""
         with writing(self.connection):
+            if found := self.find(key):
+                return found.id
             evaluation = self.ledger.add(entry, prompts, {str(i): side for i, side in enumerate(answers)})
             number = self.connection.execute(
                 "INSERT INTO comparisons (key, evaluation, created, contestants, prompts, seed) VALUES (?, ?, ?, ?, ?, ?)",
