@@ -12,6 +12,7 @@ import pytest
 from pacos.data.records import Example
 from pacos.errors import DataError, UserError
 from pacos.evaluation import evaluate, html_report, markdown_table, method_note, render_groups, render_table
+from pacos.evaluation.statistics import wilson
 
 STOP = 0
 
@@ -155,6 +156,12 @@ def test_base_is_done_before_tuned_begins():
     assert list(dict.fromkeys(stages)) == ["base: scoring", "base: answering", "tuned: scoring", "tuned: answering"]
 
 
+def test_a_share_in_which_no_row_differs_is_not_sure_to_be_the_same():
+    empty = run().metric("empty_share")
+    assert (empty.rows_that_differ, empty.difference) == (0, 0.0)
+    assert empty.interval == (-wilson(0, 12).high, wilson(0, 12).high)
+
+
 def test_groups_break_exact_match_down():
     result = run(tuned=Model(lambda text: echo(text) if int(text[4:]) % 2 else "no", nll=0.5))
     found = {(g.key, g.value): (g.num_rows, g.metric.tuned, g.metric.verdict) for g in result.groups}
@@ -189,7 +196,7 @@ def test_the_table_reads_as_people_write_figures():
     assert [row[0] for row in table[4:]] == [
         "Response length", "Empty answers \u2193", "Never stopped \u2193", "Time per token",
     ]  # fmt: skip
-    assert table[5][1:] == ("0.0 %", "0.0 %", "0.0 pts", "0.0 to 0.0", "1.000", "no difference shown")
+    assert table[5][1:] == ("0.0 %", "0.0 %", "0.0 pts", "\u221224.2 to +24.2", "1.000", "no difference shown")
 
 
 def test_the_markdown_opens_with_the_verdict_and_closes_with_the_method():

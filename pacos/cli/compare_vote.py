@@ -41,9 +41,9 @@ def vote(store: Comparisons, number: int, rater: str) -> bool:
 
     with keys() as (read, read_line):
         while (shown := next_question(store, number, rater)) is not None:
-            show_question(shown)
             left = f"{shown.done} of {shown.total} answered, and kept; go on with: pacos compare vote {number}"
             try:
+                show_question(shown)
                 if answer(store, number, rater, shown, read, read_line):
                     continue
             except KeyboardInterrupt:

@@ -19,7 +19,17 @@ from pacos.data.records import Example
 from pacos.errors import UsageError
 from pacos.evaluation.metrics import EXACT, METRICS, Metric, bleu_signature
 from pacos.evaluation.results import Evaluation, GroupResult, MetricResult, RowResult
-from pacos.evaluation.statistics import LEVEL, cluster_sums, compare, holm, more_prompts, permutation_p, verdict
+from pacos.evaluation.statistics import (
+    LEVEL,
+    Interval,
+    cluster_sums,
+    compare,
+    holm,
+    more_prompts,
+    permutation_p,
+    verdict,
+    wilson,
+)
 
 GROUP_KEYS = ("held_out", "family")
 """Columns of a row that give a breakdown of their own."""
@@ -71,6 +81,10 @@ def compare_rows(rows: Sequence[Paired], metric: Metric, *, rng: np.random.Gener
     stream = rng.spawn(1)[0]  # of its own per metric: a new metric in the table moves no other's interval
     result = compare(base, tuned, metric.value, rng=stream, resamples=resamples)
     p = permutation_p(base, tuned, metric.value, rng=stream)
+    interval = result.interval
+    if metric.unit == "share" and not result.rows_that_differ:  # no row differs, which is not the same as being sure
+        unseen = wilson(0, len(base)).high
+        interval = Interval(-unseen, unseen)
     return MetricResult(
         name=metric.name,
         label=metric.label,
@@ -81,11 +95,11 @@ def compare_rows(rows: Sequence[Paired], metric: Metric, *, rng: np.random.Gener
         tuned=result.tuned,
         tuned_interval=result.tuned_interval,
         difference=result.difference,
-        interval=result.interval,
+        interval=interval,
         rows_that_differ=result.rows_that_differ,
         p=p,
         p_corrected=p,
-        more_rows=more_prompts(len(rows), result.difference, result.interval),
+        more_rows=more_prompts(len(rows), result.difference, interval),
         verdict=verdict(result, metric.direction, p),
     )
 
