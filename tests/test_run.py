@@ -184,6 +184,7 @@ def test_nothing_that_exists_is_overwritten(cli: Cli, tiny_run: list[str], tmp_p
     code, _, err = cli(*tiny_run)
     assert (code, "runs/quickstart: exists; give another place with --out" in err) == (2, True)
     (tmp_path / "other.partial").mkdir()
+    (tmp_path / "other.partial" / "recipe.yaml").write_text("method: lora\n", encoding="utf-8")
     code, _, err = cli(*tiny_run, "--out", "other")
     assert (code, "other.partial: holds an unfinished run; continue it with --resume" in err) == (2, True)
 

@@ -1,6 +1,6 @@
 """`pacos compare`: blind pairwise comparison, by people or by a judge model.
 
-`pacos compare A B --prompts FILE` is `pacos compare run A B ...`. The same command goes on where it was left.
+`pacos compare A B --prompts FILE` is `pacos compare blind A B ...`. The same command goes on where it was left.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import typer
 from pacos.cli.compare_files import read, write
 from pacos.cli.compare_raters import Asked
 from pacos.cli.compare_setup import Setup, prepared
-from pacos.cli.eval import RunUnlessNamed
+from pacos.cli.eval import FirstUnlessNamed
 from pacos.cli.eval_ledger import AsJson, Workspace
 from pacos.cli.show import out, print_table, safe, say
 from pacos.errors import UndecidedError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Blind comparison of two or more models' answers: `pacos compare A B --prompts FILE`.",
-    cls=RunUnlessNamed,
+    cls=FirstUnlessNamed,
     rich_markup_mode=None,
 )
 Number = Annotated[int, typer.Argument(help="number of a comparison, from pacos compare list")]
@@ -40,7 +40,7 @@ BudgetDollars = Annotated[float | None, typer.Option(help="dollars at most, by p
 LIST_HEADER = ("number", "created", "contestants", "questions", "votes")
 
 
-@app.command("run")
+@app.command("blind")
 def run(
     contestants: Annotated[
         list[str],

@@ -1,6 +1,6 @@
 """`pacos eval`: base against tuned on rows that the adapter was not trained on.
 
-`pacos eval RUN` is `pacos eval run RUN`; a run that is named like a command is given as runs/list.
+`pacos eval RUN` is `pacos eval against-base RUN`; a run that is named like a command is given as runs/list.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ if TYPE_CHECKING:
     from pacos.evaluation import Evaluation
 
 
-class RunUnlessNamed(TyperGroup):
-    """A group whose first word may be its command `run`'s first argument."""
+class FirstUnlessNamed(TyperGroup):
+    """A group whose first word may be the first argument of its first command."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args or (args[0] not in self.commands and args[0] not in ("-h", "--help")):
-            args = ["run", *args]
+            args = [next(iter(self.commands)), *args]
         return super().parse_args(ctx, args)
 
 
 app = typer.Typer(
     help="Base against tuned on held-out rows: `pacos eval RUN`. Every evaluation is kept; list, show and diff them.",
-    cls=RunUnlessNamed,
+    cls=FirstUnlessNamed,
     rich_markup_mode=None,
 )
 
 
-@app.command("run")
+@app.command("against-base")
 def evaluate(
     run: Annotated[
         str | None, typer.Argument(help="folder or name of a run; the newest under runs/ where not given")

@@ -165,8 +165,8 @@ def attend_spans(
     """query and key (T, H, D) and (T, K, D), value (T, K, E) -> (T, H, E); every query must be in one of the spans."""
     if value.shape[2] != query.shape[2]:  # latent attention (DeepSeek): zeros change no score, and are cut off again
         size = max(value.shape[2], query.shape[2])
-        same = (pad(x, (0, size - x.shape[2])) for x in (query, key, value))
-        return attend_spans(*same, work, scaling, softcap)[..., : value.shape[2]]
+        q, k, v = (pad(x, (0, size - x.shape[2])) for x in (query, key, value))
+        return attend_spans(q, k, v, work, scaling, softcap)[..., : value.shape[2]]
     if softcap is None and _takes(query, key, value):
         return _ByLanes.apply(query, key, value, work, scaling)
     return _Attention.apply(query, key, value, work.buckets, scaling, softcap)
