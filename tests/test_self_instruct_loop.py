@@ -295,7 +295,8 @@ def test_instructions_are_each_answered_once_in_any_order() -> None:
     pool = Pool((), {}, None)
     with serve_teacher(["ok", "429"]) as server:
         books = Books(pool, Unlogged(), Limits())
-        loop = generation([endpoint(server)], books, count=None, requests=AnswerRequests(rows, packaged("answer")))
+        requests = AnswerRequests(rows, packaged("answer"))
+        loop = generation([endpoint(server)], books, count=None, requests=requests, retries=100)
         assert asyncio.run(loop.run()) == "all"
     assert sorted(row.instruction for row in pool.accepted) == [row.instruction for row in rows]
     assert {row.output for row in pool.accepted} == {"Yes."}
