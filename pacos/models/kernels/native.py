@@ -39,7 +39,6 @@ MATHS = ("math-errno", "trapping-math", "signed-zeros")
 FLAGS = (
     "-O3",
     "-march=native",
-    "-mprefer-vector-width=512",
     "-fPIC",
     *(f"-fno-{name}" for name in MATHS),
     "-fassociative-math",
