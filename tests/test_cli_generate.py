@@ -126,15 +126,19 @@ def test_a_teacher_that_is_not_there_is_one_clear_line(cli: Cli) -> None:
         (["--out", "a.csv"], "--out a.csv: datasets are written as .json or .jsonl"),
         (["--seeds", "nothing.jsonl"], "nothing.jsonl: no such file"),
         (["--answer", "nothing.txt"], "nothing.txt: cannot be read"),
+        (["--batch-out", "b.jsonl"], "--batch-out needs one --teacher"),
+        (["--batch-in", "nothing.jsonl"], "nothing.jsonl: cannot be read"),
+        (["--local", "no-such-model"], "no-such-model"),
     ],
 )
-def test_what_is_asked_wrongly_is_told_with_2(
-    arguments: list[str], told: str, cli: Cli, monkeypatch: pytest.MonkeyPatch
+def test_what_is_asked_wrongly_is_told_with_2_and_leaves_nothing_behind(
+    arguments: list[str], told: str, cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     code, out, err = cli("generate", *arguments)
     assert (code, out) == (2, "")
     assert told in err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_there_is_not_overwritten(cli: Cli, teacher: TeacherServer, tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ command = verb(Options, generate)
 
 @contextmanager
 def opened_log(options: Options, plan: Plan) -> Iterator[Log]:
-    """The log of the run. Raises UsageError where the dataset that is there has none, or it is in use."""
+    """The log of the run; one in which nothing was asked is not left behind. Raises UsageError where the dataset that is
+    there has none, or it is in use."""
     from pacos.self_instruct import Log
 
     path = options.log_path
@@ -69,6 +70,8 @@ def opened_log(options: Options, plan: Plan) -> Iterator[Log]:
     try:
         yield log
     finally:
+        if log.is_bare:
+            path.unlink()
         log.close()
 
 

@@ -119,6 +119,11 @@ class Log:
             self.close()
             raise
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether it holds nothing behind its start: nothing was ever asked."""
+        return self.path.read_bytes().count(b"\n") <= 1
+
     def append(self, record: Record, *, durable: bool) -> None:
         """Add a record. Raises ResourceError where the disk does not take it."""
         line = (json.dumps({**record, "time": stamp()}) + "\n").encode()
