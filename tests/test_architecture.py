@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "pacos"
-EVERYWHERE = {"errors", "files", "lazy", "workspace"}
+EVERYWHERE = {"directions", "errors", "files", "lazy", "workspace"}
 MAY_IMPORT = {
+    "directions": set(),
     "errors": set(),
     "files": set(),
     "lazy": set(),

@@ -139,6 +139,9 @@ def test_control_characters_of_an_answer_do_not_reach_the_terminal(capsys: pytes
 
 def test_escape_sequences_are_printed_as_harmless_text() -> None:
     assert safe("a\x1b[31mb\x1b]0;t\x07c\x9b1md\r\te\n") == "a[31mb]0;tc1md\te\n"
+    turned = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    assert safe(f"a{turned}b") == "a" + "".join(f"\\u{ord(sign):04x}" for sign in turned) + "b"
+    assert safe("\u05e9\u05dc\u05d5\u05dd") == "\u05e9\u05dc\u05d5\u05dd"
 
 
 def test_it_is_said_once_that_old_turns_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,8 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from pacos.directions import show_directions
+
 PLAIN_LINES = 20
 """Lines of progress that a run prints off a terminal."""
 
@@ -32,8 +34,8 @@ UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def safe(text: str) -> str:
-    """Text of a model or of data, without what a terminal would act on."""
-    return UNSAFE.sub("", text)
+    """Text of a model or of data, without what a terminal would act on, and with signs of direction made visible."""
+    return show_directions(UNSAFE.sub("", text))
 
 
 def say(text: str) -> None:
