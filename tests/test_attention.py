@@ -123,7 +123,8 @@ def test_values_may_be_of_another_size_than_keys(sizes: tuple[int, int], dtype: 
         torch.randn(14, heads, n).to(dtype).requires_grad_() for heads, n in ((4, size), (2, size), (2, value_size))
     ]
     upstream = torch.randn(14, 4, value_size).to(dtype)
-    ours = attend_spans(*inputs, packed.work(None, 4), 0.125)
+    tensors = [x.transpose(0, 1)[None] for x in inputs]
+    ours = packed.attend(0, *tensors, scaling=0.125, window=None, softcap=None)[0]
     theirs = reference_attention(*inputs, packed.seen(), 0.125)
     pairs = zip(torch.autograd.grad(ours, inputs, upstream), torch.autograd.grad(theirs, inputs, upstream), strict=True)
     tolerance = 1e-5 if dtype == torch.float32 else 5e-2

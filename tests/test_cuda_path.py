@@ -167,6 +167,33 @@ def test_heads_of_96_give_what_they_give_unfilled() -> None:
     torch.testing.assert_close(got, alone(TREE, tensors, 0.1, None, None), rtol=1e-5, atol=1e-5)
 
 
+class OnGpu(Tensor):
+    """A tensor of the CPU that layouts take for one of a GPU."""
+
+    is_cuda = True
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+@pytest.mark.parametrize(("size", "value_size"), [(24, 16), (16, 24)])
+@pytest.mark.parametrize("way", ["plain", "sdpa", "flex"])
+def test_values_of_another_size_than_keys_are_attended_on_a_gpu_too(
+    way: str, size: int, value_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attend, tokens = cuda.attend, sum(TREE.lengths)
+
+    def on_cpu(layout: Packed, *tensors: Tensor, **options: Any) -> Tensor:
+        return attend(layout, *(x.as_subclass(Tensor) for x in tensors), **options)
+
+    monkeypatch.setattr(cuda, "choose", lambda *_: way)
+    monkeypatch.setattr(cuda, "attend", on_cpu)
+    query, key, _ = (x.detach() for x in drawn(tokens, size=size))
+    value = drawn(tokens, size=value_size)[2].detach()
+    tensors = [x.as_subclass(OnGpu) for x in (query, key, value)]
+    got = Packed(TREE.lengths, TREE.parents).attend(0, *tensors, scaling=0.2, window=None, softcap=None)[0]
+    wanted = alone(TREE, [query, key, value], 0.2, None, None)
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+
+
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """A machine that has, or has not: a compiler, flash attention, arguments of the var-len kernel."""

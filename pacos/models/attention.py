@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from pacos.models.kernels.attention import BLOCK, Run, Span, Work, attend_spans
 
@@ -41,7 +42,7 @@ class Layout(Protocol):
         window: int | None,
         softcap: float | None,
     ) -> Tensor:
-        """query (B, H, T, D), key and value (B, K, T, D) -> (B, T, H, D)."""
+        """query (B, H, T, D), key (B, K, T, D) and value (B, K, T, E) -> (B, T, H, E)."""
         ...
 
 
@@ -122,6 +123,13 @@ class Packed:
         window: int | None,
         softcap: float | None,
     ) -> Tensor:
+        if (
+            value.shape[-1] != query.shape[-1]
+        ):  # latent attention (DeepSeek): zeros change no score, and are cut off again
+            size = max(value.shape[-1], query.shape[-1])
+            q, k, v = (pad(x, (0, size - x.shape[-1])) for x in (query, key, value))
+            wide = Packed.attend(self, layer, q, k, v, scaling=scaling, window=window, softcap=softcap)
+            return wide[..., : value.shape[-1]]
         if query.is_cuda:
             from pacos.models.kernels.cuda import attend
 

@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from pacos.models.kernels import native
 
@@ -162,11 +161,7 @@ def _bucket(spans: list[Span]) -> Bucket:
 def attend_spans(
     query: Tensor, key: Tensor, value: Tensor, work: Work, scaling: float, softcap: float | None = None
 ) -> Tensor:
-    """query and key (T, H, D) and (T, K, D), value (T, K, E) -> (T, H, E); every query must be in one of the spans."""
-    if value.shape[2] != query.shape[2]:  # latent attention (DeepSeek): zeros change no score, and are cut off again
-        size = max(value.shape[2], query.shape[2])
-        q, k, v = (pad(x, (0, size - x.shape[2])) for x in (query, key, value))
-        return attend_spans(q, k, v, work, scaling, softcap)[..., : value.shape[2]]
+    """query (T, H, D), key and value (T, K, D) -> (T, H, D); every query must be in one of the spans."""
     if softcap is None and _takes(query, key, value):
         return _ByLanes.apply(query, key, value, work, scaling)
     return _Attention.apply(query, key, value, work.buckets, scaling, softcap)
