@@ -16,24 +16,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from pacos.errors import UsageError
 from pacos.export.card import export_card
 from pacos.export.folder import new_folder, write_export
-from pacos.export.observe import Observed, Rows, observe, rows_of
-from pacos.export.origin import Origin, double_quant, stored_dtype
+from pacos.export.observe import Observed, Rows, rows_of
+from pacos.export.origin import Origin, stored_dtype
 from pacos.export.receipts import compare, require
+from pacos.export.rounding import Rounded
+from pacos.export.subjects import BY_LAYERS, measured_by_layers, saved, written
 from pacos.export.tensors import SHARD_BYTES, TensorFiles, write_shards
 from pacos.export.updates import Merged
-from pacos.models.load import load_model
-from pacos.models.network import Network
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 BASES = ("original", "dequantized")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 Say = Callable[[str], None]
-Rounding = Callable[[Tensor], Tensor]
 
 
 def merge(
@@ -46,22 +44,23 @@ def merge(
         why = "the run was not trained on NF4" if onto in BASES else f"known: {', '.join(BASES)}"
         raise UsageError(f"--onto {onto}: {why}")
     with new_folder(out) as draft:
-        say(f"measuring {origin.name}")
-        network = origin.network()
-        rows = rows_of(origin.contract, origin.renderer, origin.held_out, network.max_length)
-        before = observe(network, rows)
-        nf4 = nf4_of(network, double_quant(origin)) if onto == "dequantized" else {}
-        del network
+        by_layers = measured_by_layers(origin)
+        say(f"measuring {origin.name}{BY_LAYERS if by_layers else ''}")
+        subject = saved(origin, by_layers)
+        rows = rows_of(origin.contract, origin.renderer, origin.held_out, subject.max_length)
+        before = subject.observe(rows)
+        del subject
         say(f"merging {len(origin.updates)} matrices")
-        weights = merged_weights(origin, dtype, nf4)
+        weights = merged_weights(origin, dtype, nf4=onto == "dequantized")
         write_shards(draft, weights.slots.values(), weights.read, shard_bytes)
         write_model_files(origin, draft, str(weights_dtype(weights)).removeprefix("torch."))
         say("measuring what was written")
-        after = observe_folder(draft, rows)
+        after = observe_folder(draft, by_layers, rows, before)
         gate = "merged onto other base" if origin.is_nf4 and onto == "original" else "merged"
         receipt = compare("saved -> merged", gate, before, after)
         require(receipt, out, first_difference(weights, TensorFiles(draft)) if receipt.failures else "")
         about = origin.about | {"dtype": str(weights_dtype(weights)).removeprefix("torch."), "onto": onto}
+        about |= {"measured": "by layers" if by_layers else "whole"}
         tree = write_export(draft, "merged", origin, about, [receipt.to_tree()])
         if origin.held_out:
             shutil.copyfile(origin.held_out, draft / "test.jsonl")
@@ -69,40 +68,12 @@ def merge(
     return tree
 
 
-def merged_weights(origin: Origin, dtype: str = "auto", nf4: dict[str, Rounding] | None = None) -> Merged:
-    """The merged weights of an origin, read one by one; `nf4` rounds those matrices of the base as training did."""
+def merged_weights(origin: Origin, dtype: str = "auto", *, nf4: bool = False) -> Merged:
+    """The merged weights of an origin, read one by one; `nf4` rounds those of the base as training did."""
     kind = DTYPES.get(dtype)
     if kind is None and stored_dtype(origin.weights) == torch.float32:
         kind = torch.bfloat16
-    base = Rounded(origin.weights, nf4) if nf4 else origin.weights
-    return Merged(base, origin.updates, kind)
-
-
-class Rounded:
-    """Weights of which some are rounded as they are read."""
-
-    def __init__(self, base: TensorFiles, rounding: dict[str, Rounding]):
-        self.base, self.rounding, self.slots = base, rounding, base.slots
-
-    def read(self, name: str) -> Tensor:
-        weight = self.base.read(name)
-        return self.rounding[name](weight) if name in self.rounding else weight
-
-
-def nf4_of(network: Network, double_quant: bool) -> dict[str, Rounding]:
-    """Tensor name -> how training rounded it: to NF4 and back, in the blocks and with the scales of the loaded model."""
-    from pacos.models.quantize import BLOCK, bitsandbytes, quantized_linears
-
-    functional = bitsandbytes().functional
-
-    def rounded(weight: Tensor) -> Tensor:
-        packed, state = functional.quantize_4bit(
-            weight.float(), blocksize=BLOCK, compress_statistics=double_quant, quant_type="nf4"
-        )
-        return functional.dequantize_4bit(packed, state)
-
-    names = (name.removesuffix(".base") for name in quantized_linears(network.model))
-    return {f"{name}.weight": rounded for name in names}
+    return Merged(Rounded(origin) if nf4 else origin.weights, origin.updates, kind)
 
 
 def weights_dtype(weights: Merged) -> torch.dtype:
@@ -146,9 +117,9 @@ def _write(path: Path, tree: dict[str, Any]) -> None:
     path.write_text(json.dumps(tree, indent=2, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def observe_folder(folder: Path, rows: Rows) -> Observed:
+def observe_folder(folder: Path, by_layers: bool, rows: Rows, before: Observed) -> Observed:
     """What the model of a folder does on the rows."""
-    return observe(Network(load_model(str(folder), dtype="fp32").model), rows)
+    return written(folder, by_layers).observe(rows, before)
 
 
 def first_difference(expected: Merged, written: TensorFiles) -> str:

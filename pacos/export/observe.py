@@ -25,6 +25,8 @@ from pacos.models.network import Network
 from pacos.prompts import Rendered, Renderer
 
 ROWS, ANSWERS, ANSWER_TOKENS = 32, 8, 32
+Answer = tuple[tuple[int, ...], int | None]
+"""Ids, and the stop token that ended them; None where the answer ran to its limit."""
 LARGEST = 1 << 28
 """Logits that are kept at once: 1 GiB of them."""
 
@@ -46,8 +48,7 @@ class Observed:
     logits: list[Tensor]
     likeliest: list[Tensor]
     losses: np.ndarray
-    answers: list[tuple[tuple[int, ...], int | None]]
-    """Ids, and the stop token that ended them; None where the answer ran to its limit."""
+    answers: list[Answer]
 
 
 def rows_of(contract: Mapping[str, Any], renderer: Renderer, held_out: Path | None, max_length: int) -> Rows:
@@ -85,7 +86,7 @@ def gather(rows: Rows, logits: Iterator[Tensor], answers: Sequence[tuple[Sequenc
     for index, row in enumerate(logits):
         likeliest.append(row.argmax(-1))
         if index < len(rows.probes):
-            if sum(each.numel() for each in kept) + row.numel() <= LARGEST:
+            if index in kept_probes(rows, row.shape[1]):
                 kept.append(row)
         else:
             losses.append(_loss(row, rows.held_out[index - len(rows.probes)]))
@@ -93,12 +94,26 @@ def gather(rows: Rows, logits: Iterator[Tensor], answers: Sequence[tuple[Sequenc
     return Observed(kept, likeliest, np.array(losses, dtype=float).reshape(-1, 2), ends)
 
 
+def kept_probes(rows: Rows, vocabulary: int) -> list[int]:
+    """The probes whose logits are kept, all but those that would be too many."""
+    kept, total = [], 0
+    for index, ids in enumerate(rows.probes):
+        if total + len(ids) * vocabulary <= LARGEST:
+            kept.append(index)
+            total += len(ids) * vocabulary
+    return kept
+
+
 def _loss(logits: Tensor, row: Rendered) -> tuple[float, int]:
     """Nats of the tokens that carry loss, and how many they are."""
+    at, targets = targets_of(row)
+    return float(torch.nn.functional.cross_entropy(logits[at].double(), targets, reduction="sum")), len(at)
+
+
+def targets_of(row: Rendered) -> tuple[Tensor, Tensor]:
+    """The positions behind which a token carries loss, and these tokens; a row's first is predicted by nothing."""
     at = [i for i, carries in enumerate(row.loss_mask) if carries and i > 0]
-    targets = torch.tensor([row.ids[i] for i in at])
-    picked = logits[torch.tensor(at) - 1].double()
-    return float(torch.nn.functional.cross_entropy(picked, targets, reduction="sum")), len(at)
+    return torch.tensor(at, dtype=torch.long) - 1, torch.tensor([row.ids[i] for i in at], dtype=torch.long)
 
 
 @torch.no_grad()

@@ -89,7 +89,11 @@ class Receipt:
 
 def compare(step: str, gate: str, before: Observed, after: Observed) -> Receipt:
     """The receipt of a step. What it does not pass is in `failures`; a number that is not finite is one of them."""
-    differences = [(a - b).abs() for a, b in zip(before.logits, after.logits, strict=True)]
+    maxima, means = [], []
+    for a, b in zip(before.logits, after.logits, strict=True):
+        difference = (a - b).abs_()
+        maxima.append(difference.max())
+        means.append(difference.mean(-1))
     agree = torch.cat([a == b for a, b in zip(before.likeliest, after.likeliest, strict=True)])
     shared = [_shared(a, b) for (a, _), (b, _) in zip(before.answers, after.answers, strict=True)]
     whole = [a[0] == b[0] for a, b in zip(before.answers, after.answers, strict=True)]
@@ -98,8 +102,8 @@ def compare(step: str, gate: str, before: Observed, after: Observed) -> Receipt:
     receipt = Receipt(
         step=step,
         gate=gate,
-        max_logit_difference=max((float(d.max()) for d in differences), default=0.0),
-        mean_logit_difference=float(torch.cat([d.mean(-1) for d in differences]).mean()) if differences else 0.0,
+        max_logit_difference=float(torch.stack(maxima).max()) if maxima else 0.0,
+        mean_logit_difference=float(torch.cat(means).mean()) if means else 0.0,
         top1_agreement=float(agree.float().mean()),
         num_positions=len(agree),
         greedy_agreement_length=float(np.mean(shared)) if shared else 0.0,

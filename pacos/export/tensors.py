@@ -82,15 +82,22 @@ class TensorFiles:
             self._places[name] = (path, 8 + length + entry["data_offsets"][0])
 
     def read(self, name: str) -> Tensor:
-        slot, (path, start) = self.slots[name], self._places[name]
+        return self._at(name, 0, self.slots[name].shape)
+
+    def rows(self, name: str, start: int, stop: int) -> Tensor:
+        """Rows [start, stop) of a tensor, without reading the others."""
+        slot = self.slots[name]
+        size = slot.nbytes // max(1, slot.shape[0])
+        return self._at(name, start * size, (stop - start, *slot.shape[1:]))
+
+    def _at(self, name: str, offset: int, shape: tuple[int, ...]) -> Tensor:
+        path, start = self._places[name]
+        tensor = torch.empty(shape, dtype=self.slots[name].dtype)
         with path.open("rb") as file:
-            file.seek(start)
-            data = bytearray(file.read(slot.nbytes))
-        if len(data) < slot.nbytes:
-            raise DataError(f"{path}: cut short: {name} is not whole; get the file again")
-        if not data:
-            return torch.empty(slot.shape, dtype=slot.dtype)
-        return torch.frombuffer(data, dtype=slot.dtype).reshape(slot.shape)
+            file.seek(start + offset)
+            if tensor.numel() and file.readinto(raw(tensor)) < tensor.nbytes:
+                raise DataError(f"{path}: cut short: {name} is not whole; get the file again")
+        return tensor
 
 
 def write_shards(

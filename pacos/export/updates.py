@@ -6,6 +6,7 @@ a tensor is found by its whole name, or by the one name that it ends with. Every
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,14 +86,16 @@ def _update(module: str, key: str, config: dict[str, Any], tensors: dict[str, Te
 
 def tensor_of(module: str, base: Weights) -> str | None:
     """The tensor that holds the weight of a module."""
-    if f"{module}.weight" in base.slots:
-        return f"{module}.weight"
-    pieces = module.split(".")
-    for start in range(1, len(pieces) - 1):
-        name = ".".join(pieces[start:]) + ".weight"
-        if name in base.slots:
-            return name
-    longer = [name for name in base.slots if name.endswith(f".{module}.weight")]
+    return tensor_called(f"{module}.weight", base.slots)
+
+
+def tensor_called(name: str, slots: Mapping[str, Slot]) -> str | None:
+    """The tensor that a model calls `name`: of that name, of the end of it, or the only one whose name ends with it."""
+    pieces = name.split(".")
+    for start in range(len(pieces) - 1):
+        if (ending := ".".join(pieces[start:])) in slots:
+            return ending
+    longer = [found for found in slots if found.endswith(f".{name}")]
     return longer[0] if len(longer) == 1 else None
 
 

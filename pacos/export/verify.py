@@ -18,11 +18,12 @@ from typing import Any
 
 from pacos.errors import UsageError, UserError
 from pacos.export import weight_diff
-from pacos.export.observe import observe, rows_of
+from pacos.export.observe import rows_of
 from pacos.export.ollama import MODELFILE
 from pacos.export.origin import Origin, open_origin
 from pacos.export.receipts import compare
 from pacos.export.report import Report, add_receipt, find_dead, find_missing
+from pacos.export.subjects import measured_by_layers, saved
 from pacos.export.updates import read_updates
 from pacos.export.verify_gguf import check_gguf, check_gguf_folder, check_modelfile, check_tokens
 from pacos.models.adapters import CONFIG
@@ -140,11 +141,13 @@ def _told(report: Report, contract: Mapping[str, Any]) -> None:
 
 
 def _parity(report: Report, other: Origin, origin: Origin, gate: str) -> None:
-    network = other.network()
-    rows = rows_of(other.contract, other.renderer, other.held_out or origin.held_out, network.max_length)
-    before = observe(network, rows)
-    del network
-    add_receipt(report, compare(f"{other.name} -> {origin.name}", gate, before, observe(origin.network(), rows)))
+    by_layers = measured_by_layers(other, origin)
+    subject = saved(other, by_layers)
+    rows = rows_of(other.contract, other.renderer, other.held_out or origin.held_out, subject.max_length)
+    before = subject.observe(rows)
+    del subject
+    after = saved(origin, by_layers).observe(rows, before)
+    add_receipt(report, compare(f"{other.name} -> {origin.name}", gate, before, after))
 
 
 CHECKS = {
