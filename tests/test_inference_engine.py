@@ -276,4 +276,4 @@ def test_rows_longer_than_the_model_reads_are_named() -> None:
     rows = [Rendered((3,) * n, (True,) * n) for n in (10, 16, 17)]
     with pytest.raises(UsageError) as error:
         engine_of(max_length=16).score(rows)
-    assert str(error.value) == "row 2 has 17 tokens\nthis model takes at most 16; shorten the text"
+    assert str(error.value) == "row 2 has 17 tokens\nthis model takes 1 to 16; shorten the text"

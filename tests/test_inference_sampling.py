@@ -107,8 +107,8 @@ def test_rows_of_different_options_are_each_drawn_by_their_own() -> None:
     options = [Sampling(), Sampling(temperature=1.0), Sampling(temperature=1.0, top_k=1), Sampling(temperature=2.0)]
     together = choose(logits, [Sampler(o, [7]) for o in options])
     alone = [choose(logits[i : i + 1], [Sampler(o, [7])]) for i, o in enumerate(options)]
-    assert together[0] == [tokens[0] for tokens, _ in alone]
-    assert together[1] == pytest.approx([logprobs[0] for _, logprobs in alone])
+    assert together[0] == [tokens[0] for tokens, _, _ in alone]
+    assert together[1] == pytest.approx([logprobs[0] for _, logprobs, _ in alone])
 
 
 def test_one_seed_gives_one_answer_and_another_seed_another() -> None:
@@ -128,14 +128,17 @@ def test_equal_prompts_of_one_call_get_different_answers_and_the_first_is_the_on
 
 def test_options_out_of_range_are_named_all_at_once() -> None:
     with pytest.raises(UsageError) as error:
-        Sampling(max_new_tokens=0, temperature=-1.0, top_p=0.0, top_k=-2, min_p=2.0, repetition_penalty=0.0)
+        Sampling(
+            max_new_tokens=0, temperature=-1.0, top_p=0.0, top_k=-2, min_p=2.0, repetition_penalty=0.0, top_logprobs=101
+        )
     assert str(error.value) == (
         "max_new_tokens: 0 is not accepted; give 1 or more\n"
         "temperature: -1.0 is not accepted; give 0 (greedy) or more\n"
         "top_p: 0.0 is not accepted; give more than 0, at most 1\n"
         "top_k: -2 is not accepted; give 0 (all) or more\n"
         "min_p: 2.0 is not accepted; give 0 to 1\n"
-        "repetition_penalty: 0.0 is not accepted; give more than 0; 1 is none"
+        "repetition_penalty: 0.0 is not accepted; give more than 0; 1 is none\n"
+        "top_logprobs: 101 is not accepted; give 0 to 100"
     )
 
 

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from pacos.inference.batch import Completion
     from pacos.inference.chat import ChatSession
     from pacos.inference.engine import Engine, Score
+    from pacos.inference.reading import Reading
     from pacos.inference.sampling import Sampling
     from pacos.inference.stops import StopTexts
 
-__all__ = ["ChatSession", "Completion", "Engine", "Sampling", "Score", "StopTexts"]
+__all__ = ["ChatSession", "Completion", "Engine", "Reading", "Sampling", "Score", "StopTexts"]
 
 __getattr__ = lazy(
     __name__,
@@ -24,6 +25,7 @@ __getattr__ = lazy(
         "ChatSession": "chat",
         "Completion": "batch",
         "Engine": "engine",
+        "Reading": "reading",
         "Sampling": "sampling",
         "Score": "engine",
         "StopTexts": "stops",

@@ -58,8 +58,8 @@ class Alone:
         ids = torch.tensor([list(unread)], device=self.network.device)
         with nullcontext() if self.switch is None else self.switch.rows([row.owner]):
             logits, self._memory = self.network.read_on(ids, self._memory)
-        tokens, logprobs = choose(logits[None], [row.sampler])
-        row.take(tokens[0], logprobs[0], self.stop_ids)
+        for token, logprob, likely in zip(*choose(logits[None], [row.sampler]), strict=True):
+            row.take(token, logprob, likely, self.stop_ids)
         if row.done:
             self._row, self._memory = None, {}
         return time.perf_counter() - began

@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 
 from pacos.inference.cache import Decode, KVCache, Prefill
-from pacos.inference.sampling import Sampler, choose
+from pacos.inference.sampling import Likely, Sampler, choose
 from pacos.inference.stops import Watch
 from pacos.models.binpack import best_fit
 from pacos.models.kernels.decode import decoder_of
@@ -33,7 +33,8 @@ class Completion:
 
     `seconds` is this row's share of the steps that wrote the tokens behind the first, `prompt_seconds` its share of the
     pass that read the prompt and wrote the first: the shares of all rows sum to the time that passed.
-    `logprobs` (nats): of `ids`, and of the stop token behind them, under the model before temperature and cuts.
+    `logprobs` (nats): of `ids`, and of the stop token behind them, under the model before temperature and cuts;
+    `top_logprobs`: the likeliest tokens in the place of each, where `Sampling.top_logprobs` asks for them.
     """
 
     ids: tuple[int, ...]
@@ -43,6 +44,7 @@ class Completion:
     logprobs: tuple[float, ...]
     stop_id: int | None = None
     stop_text: str | None = None
+    top_logprobs: tuple[Likely, ...] = ()
 
 
 @dataclass
@@ -56,6 +58,7 @@ class Row:
     owner: int = BASE
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
+    top_logprobs: list[Likely] = field(default_factory=list)
     seconds: float = 0.0
     prompt_seconds: float = 0.0
     stop_id: int | None = None
@@ -75,8 +78,10 @@ class Row:
     def stopped(self) -> bool:
         return self.stop_id is not None or self.stop_text is not None
 
-    def take(self, token: int, logprob: float, stop_ids: frozenset[int]) -> None:
+    def take(self, token: int, logprob: float, likely: Likely, stop_ids: frozenset[int]) -> None:
         self.logprobs.append(logprob)
+        if likely:
+            self.top_logprobs.append(likely)
         if token in stop_ids:
             self.stop_id = token
         else:
@@ -93,6 +98,7 @@ class Row:
             tuple(self.logprobs),
             self.stop_id,
             self.stop_text,
+            tuple(self.top_logprobs),
         )
 
 
@@ -173,10 +179,10 @@ class Batch:
 
     def _take(self, rows: Sequence[Row], logits: torch.Tensor, began: float) -> float:
         """Choose each row's token, free the slots of those that ended; each row's share of the seconds since `began`."""
-        tokens, logprobs = choose(logits, [row.sampler for row in rows])
+        chosen = choose(logits, [row.sampler for row in rows])
         share = (time.perf_counter() - began) / len(rows)
-        for row, token, logprob in zip(rows, tokens, logprobs, strict=True):
-            row.take(token, logprob, self.stop_ids)
+        for row, token, logprob, likely in zip(rows, *chosen, strict=True):
+            row.take(token, logprob, likely, self.stop_ids)
         self._rows = [None if row is None or row.done else row for row in self._rows]
         return share
 

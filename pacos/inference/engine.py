@@ -3,6 +3,7 @@
     generate    prompts --longest first--> free slots --prefill--> first token --step, step, ...--> stop or length
                 a slot that falls free takes the next prompt at once (continuous batching)
     score       rows --first fit--> packs of 2,048 tokens --> hidden --head, at the targets only--> nats
+    read        the same, at every token: its log-probability and the likeliest in its place (reading.py)
 
 Ids only: text belongs to `prompts`. Greedy answers are those of transformers' `generate`, alone or in any batch. Rows of
 a network that cannot pack them are written one after another (alone.py).
@@ -14,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
@@ -22,6 +23,7 @@ from pacos.errors import UsageError
 from pacos.inference.alone import Alone
 from pacos.inference.batch import Batch, Completion, Row
 from pacos.inference.cache import KVCache
+from pacos.inference.reading import Reading, read_together
 from pacos.inference.sampling import Sampler, Sampling
 from pacos.inference.stops import StopTexts
 from pacos.models.binpack import best_fit
@@ -39,6 +41,7 @@ OnToken = Callable[[int, int], None]
 """Called with the index of a prompt and a token of its answer, as it is written."""
 OnDone = Callable[[int, Completion], None]
 """Called with the index of a prompt and its answer, when that is done."""
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -119,13 +122,33 @@ class Engine:
 
         Raises UsageError that names every row that is longer than the model reads, or an adapter that is not loaded.
         """
-        owner = self._numbers(adapter, 1)
         self._refuse("row", {i: len(row.ids) for i, row in enumerate(rows) if len(row.ids) > self.max_length})
-        scores: dict[int, Score] = {}
+        return self._in_packs(rows, [len(row.ids) for row in rows], adapter, self._score)
+
+    @torch.inference_mode()
+    def read(self, rows: Sequence[Sequence[int]], *, top: int = 0, adapter: str | None = None) -> list[Reading]:
+        """The log-probability of every id behind the first of each row, and the `top` likeliest at every place.
+
+        Raises UsageError that names every row that is empty or longer than the model reads, or an adapter that is not
+        loaded.
+        """
+        self._refuse("row", {i: len(row) for i, row in enumerate(rows) if not 0 < len(row) <= self.max_length})
+        return self._in_packs(rows, [*map(len, rows)], adapter, lambda some: read_together(self.network, some, top))
+
+    def _in_packs(
+        self,
+        rows: Sequence[Item],
+        lengths: Sequence[int],
+        adapter: str | None,
+        work: Callable[[Sequence[Item]], Sequence[Result]],
+    ) -> list[Result]:
+        """What `work` makes of the rows, a pack of them at a time, in the order of the rows."""
+        owner = self._numbers(adapter, 1)
+        found: dict[int, Result] = {}
         with evaluating(self.network), nullcontext() if self.switch is None else self.switch.rows(owner):
-            for pack in best_fit([len(row.ids) for row in rows], PACK_TOKENS):
-                scores.update(zip(pack, self._score([rows[i] for i in pack]), strict=True))
-        return [scores[i] for i in range(len(rows))]
+            for pack in best_fit(lengths, PACK_TOKENS):
+                found.update(zip(pack, work([rows[i] for i in pack]), strict=True))
+        return [found[i] for i in range(len(rows))]
 
     def _score(self, rows: Sequence[Rendered]) -> list[Score]:
         """One forward pass over a pack; the head only where a target is predicted."""
@@ -182,7 +205,7 @@ class Engine:
         if not lengths:
             return
         found = [f"{what} {i} has {n} tokens" for i, n in lengths.items()]
-        limit = f"at least 1 and fewer than {self.max_length}" if what == "prompt" else f"at most {self.max_length}"
+        limit = f"at least 1 and fewer than {self.max_length}" if what == "prompt" else f"1 to {self.max_length}"
         raise UsageError("\n".join([*found, f"this model takes {limit}; shorten the text"]))
 
     def _write(self, waiting: list[Row]) -> Iterator[Row]:

@@ -24,9 +24,19 @@ NUCLEUS = 1024
 """top_p looks at this many largest logits first; the whole vocabulary is sorted only where they do not reach it."""
 
 
+MOST_LOGPROBS = 100
+"""Likeliest tokens told of each, at most."""
+
+Likely = tuple[tuple[int, float], ...]
+"""Tokens and their log-probabilities in nats, the likeliest first."""
+
+
 @dataclass(frozen=True)
 class Sampling:
-    """How an answer is drawn. Temperature 0 is greedy: top_k, top_p, min_p and seed then change nothing."""
+    """How an answer is drawn. Temperature 0 is greedy: top_k, top_p, min_p and seed then change nothing.
+
+    `top_logprobs` changes nothing that is written: so many of the likeliest tokens are told beside each that was.
+    """
 
     max_new_tokens: int = 256
     temperature: float = 0.0
@@ -35,6 +45,7 @@ class Sampling:
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     seed: int = 0
+    top_logprobs: int = 0
 
     def __post_init__(self) -> None:
         problems = [f"{name}: {value!r} is not accepted; {accepted}" for name, value, accepted in self._wrong()]
@@ -49,6 +60,7 @@ class Sampling:
             ("top_k", self.top_k >= 0, "give 0 (all) or more"),
             ("min_p", 0 <= self.min_p <= 1, "give 0 to 1"),
             ("repetition_penalty", 0 < self.repetition_penalty < float("inf"), "give more than 0; 1 is none"),
+            ("top_logprobs", 0 <= self.top_logprobs <= MOST_LOGPROBS, f"give 0 to {MOST_LOGPROBS}"),
         ]
         return [(name, getattr(self, name), accepted) for name, good, accepted in checks if not good]
 
@@ -82,8 +94,9 @@ class Sampler:
             self.seen.add(token)
 
 
-def choose(logits: Tensor, samplers: Sequence[Sampler]) -> tuple[list[int], list[float]]:
-    """The next token of each row and its log-probability in nats under the model itself. logits (N, V)."""
+def choose(logits: Tensor, samplers: Sequence[Sampler]) -> tuple[list[int], list[float], list[Likely]]:
+    """Of each row the next token, its log-probability in nats under the model itself, and the likeliest tokens where they
+    are asked for. logits (N, V)."""
     logits = logits.float()
     wanted = penalize(logits, samplers)
     tokens, mass = peaks(wanted)
@@ -95,7 +108,21 @@ def choose(logits: Tensor, samplers: Sequence[Sampler]) -> tuple[list[int], list
     logprobs = logits.gather(1, tokens[:, None]).squeeze(1) - mass
     for sampler, token in zip(samplers, chosen := tokens.tolist(), strict=True):
         sampler.took(token)
-    return chosen, logprobs.tolist()
+    return chosen, logprobs.tolist(), _tops(logits, mass, [sampler.sampling.top_logprobs for sampler in samplers])
+
+
+def _tops(logits: Tensor, mass: Tensor, counts: Sequence[int]) -> list[Likely]:
+    """The `counts[i]` likeliest tokens of row i."""
+    if not any(counts):
+        return [()] * len(counts)
+    return [likely[:count] for likely, count in zip(likeliest(logits, mass, max(counts)), counts, strict=True)]
+
+
+def likeliest(logits: Tensor, mass: Tensor, count: int) -> list[Likely]:
+    """The `count` likeliest tokens of each row. logits (N, V), mass (N,) their log sum exp."""
+    values, ids = logits.topk(min(count, logits.shape[-1]), dim=-1)
+    logprobs = (values - mass[:, None]).tolist()
+    return [tuple(zip(row, found, strict=True)) for row, found in zip(ids.tolist(), logprobs, strict=True)]
 
 
 def _alike(samplers: Sequence[Sampler]) -> list[list[int]]:
