@@ -66,6 +66,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean '{matches[0]}'?" if matches else ""
 
 
+def nearest_first(word: str, known: Iterable[str]) -> list[str]:
+    """All that is known, the most similar first; what is equally near keeps its order."""
+    return sorted(known, key=lambda name: -difflib.SequenceMatcher(None, word, name).ratio())
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Python's own error, and the RuntimeErrors of torch's allocators for CUDA and CPU, known by their words."""
     return isinstance(error, MemoryError) or (

@@ -22,6 +22,7 @@ from pacos.export.merge import merge
 from pacos.export.origin import open_origin
 from pacos.export.report import Report
 from pacos.export.verify import verify
+from pacos.files import locked
 from tests.conftest import Cli
 from tests.exporting import edit_json, save_base, save_random_adapter, with_adapter
 from tests.tiny import tiny_tokenizer
@@ -45,14 +46,18 @@ def gguf_of(base: Path, out: Path) -> Path:
     return next(out.glob("*.gguf"))
 
 
-def rewritten(path: Path, target: Path, change: dict[str, float], drop: tuple[str, ...] = ()) -> Path:
-    """A copy of a GGUF file as another tool would write it: tensors of one value throughout, or left out."""
+def rewritten(
+    path: Path, target: Path, change: dict[str, float], drop: tuple[str, ...] = (), ends: int | None = None
+) -> Path:
+    """A copy of a GGUF file as another tool would write it: tensors of one value throughout, or left out; other ends."""
     reader = gguf.GGUFReader(path)
     writer = gguf.GGUFWriter(target, "llama")
     for name, field in reader.fields.items():
         if not name.startswith("GGUF.") and name != "general.architecture":
             kind = field.types[0]
-            writer.add_key_value(name, field.contents(), kind, field.types[-1] if len(field.types) > 1 else None)
+            is_end = name in ("tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id")
+            value = ends if is_end and ends is not None else field.contents()
+            writer.add_key_value(name, value, kind, field.types[-1] if len(field.types) > 1 else None)
     for tensor in reader.tensors:
         if tensor.name not in drop:
             values = np.array(tensor.data)
@@ -116,6 +121,29 @@ def test_a_modelfile_without_a_stop_or_with_a_template_that_does_not_parse_fails
     assert "ollama template" in found
     path.write_text("FROM llama3\nPARAMETER stop WRONG\n")
     assert set(failed(verify(path, str(base)))) == {"stops"}
+    path.write_text("FROM llama3\n")
+    assert {check.name: check for check in verify(path, str(base)).checks}["stops"].verdict == "not told"
+
+
+def test_the_trained_stop_is_in_the_modelfile_or_the_file_ends_on_it(tmp_path: Path) -> None:
+    base = save_base(tmp_path / "base", "llama")
+    whole = gguf_of(base, tmp_path / "out")
+    stop = open_origin(str(base)).contract["stop"][0]
+    path = tmp_path / "Modelfile"
+
+    def stops(text: str) -> tuple[str, str]:
+        path.write_text(text)
+        found = next(check for check in verify(path, str(base)).checks if check.name == "stops")
+        return found.verdict, found.found
+
+    assert stops(f"FROM {whole}\n")[0] == "ok"
+    rewritten(whole, tmp_path / "other.gguf", {}, ends=7)
+    assert stops("FROM ./other.gguf\n") == (
+        "failed",
+        f"none given; trained on {stop['token']}, id {stop['id']}, which the file does not end on either (eos 7, eot 7)",
+    )
+    assert stops("FROM ./other.gguf\nPARAMETER stop WRONG\n")[0] == "failed"
+    assert stops(f"FROM ./other.gguf\nPARAMETER stop {stop['token']}\n")[0] == "ok"
 
 
 def test_an_adapter_that_is_not_lora_or_holds_nan_is_refused(tmp_path: Path, cli: Cli) -> None:
@@ -168,23 +196,64 @@ def test_a_full_disk_while_a_file_is_read_back_leaves_nothing(tmp_path: Path, mo
 
 KILLED = """
 import os, signal, sys
-from pathlib import Path
+from pacos.cli.main import main
 from pacos.export import merge
-from pacos.export.origin import open_origin
-merge.observe_folder = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-merge.merge(open_origin(sys.argv[1]), Path(sys.argv[2]), say=print)
+signal.signal(signal.SIGINT, signal.default_int_handler)
+merge.observe_folder = lambda *_: os.kill(os.getpid(), int(sys.argv[1]))
+sys.exit(main(["export", "merge", sys.argv[2], "--out", sys.argv[3], "--dtype", "fp32"]))
 """
 
 
-def test_a_kill_in_the_middle_leaves_nothing_under_the_final_name(tmp_path: Path) -> None:
+def ended_by(number: signal.Signals, base: Path, out: Path) -> int:
+    """The exit code of a merge that gets this signal when everything is written and nothing is measured."""
+    command = [sys.executable, "-c", KILLED, str(int(number)), str(base), str(out)]
+    return subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[1], env=dict(os.environ)).returncode
+
+
+def test_a_kill_in_the_middle_leaves_nothing_under_the_final_name_and_the_next_export_sweeps(tmp_path: Path) -> None:
     base = save_base(tmp_path / "base", "llama")
-    command = [sys.executable, "-c", KILLED, str(base), str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[1], env=dict(os.environ))
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert ended_by(signal.SIGKILL, base, tmp_path / "out") == -signal.SIGKILL
+    left = [path for path in tmp_path.iterdir() if path.name.startswith(".out.tmp-")]
+    assert len(left) == 1
     assert not (tmp_path / "out").exists()
-    assert any(path.name.startswith(".out.tmp-") for path in tmp_path.iterdir())
-    merge(open_origin(str(base)), tmp_path / "out", dtype="fp32", say=quiet)
+    living = tmp_path / f".other.tmp-{os.getpid()}"
+    living.mkdir()
+    elsewhere = tmp_path / f".third.tmp-{left[0].name.rpartition('-')[2]}"  # of a process of another machine
+    elsewhere.mkdir()
+    with locked(elsewhere):
+        merge(open_origin(str(base)), tmp_path / "out", dtype="fp32", say=quiet)
     assert verify(tmp_path / "out").passed
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([living.name, elsewhere.name, "base", "out"])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_export_that_is_asked_to_end_leaves_no_draft(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    base = save_base(tmp_path / "base", "llama")
+    assert ended_by(number, base, tmp_path / "out") == code
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+
+
+def test_a_mistyped_run_lists_the_runs_that_there_are(tmp_path: Path, cli: Cli) -> None:
+    code, _, error = cli("export", "merge", "runs/none")
+    assert (code, error) == (2, "pacos: runs/none: no such run; make one with: pacos train quickstart\n")
+    for name in ("alpaca", "mine-2", "other"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "pacos.json").touch()
+    code, _, error = cli("export", "merge", "runs/mine")
+    assert (code, error) == (2, "pacos: runs/mine: no such run; runs there: mine-2, other, alpaca\n")
+    code, _, error = cli("export", "gguf", "othr")
+    assert code == 2
+    assert error.startswith("pacos: othr: no such run; runs there: other, ")
+    assert "give a hub id (owner/name), a folder, a .gguf file, or: smollm2-135m-instruct" in error
+    (tmp_path / "a.gguf").touch()
+    assert "mine-2, other, alpaca" in cli("export", "verify", "a.gguf", "--against", "mine")[2]
+
+
+def test_a_type_that_is_not_known_is_refused_before_the_source_is_looked_for(cli: Cli) -> None:
+    code, _, error = cli("export", "gguf", "runs/none", "--type", "q9")
+    assert code == 2
+    assert error.startswith("pacos: --type q9: not known; known, nearest first: q8_0, q5_1, ")
+    assert "nearest first: q4_k_m, " in cli("export", "ollama", "runs/none", "--type", "Q4_KM")[2]
 
 
 def test_a_push_without_a_token_sends_nothing(tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

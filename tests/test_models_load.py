@@ -329,6 +329,21 @@ def test_a_cached_hub_model_loads_where_the_hub_is_out_of_reach(hub: Any, monkey
         resolve("tiny/other")
 
 
+def test_a_hub_id_that_may_be_a_path_says_first_what_is_in_the_folder_here(
+    hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("alpaca", "other-2", ".cache"):
+        (tmp_path / "tiny" / name).mkdir(parents=True)
+    hub.refuse = "RepoNotFound"
+    here = "tiny/other: no such folder here; in tiny/ there are: other-2, alpaca\n  and "
+    with pytest.raises(UserError, match=f"^{here}the hub has no such model"):
+        resolve("tiny/other")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(UserError, match=f"^{here}the hub cannot be reached"):
+        resolve("tiny/other")
+
+
 @pytest.mark.parametrize(
     ("code", "message"),
     [

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from pacos.cli import export_card, export_diff, export_verify
-from pacos.cli.session import find_run
+from pacos.cli.interrupt import unwound
+from pacos.cli.session import run_or_model
 from pacos.cli.show import out, say, size
 
 app = typer.Typer(help="Merge, quantize, ship: each hand-over measured.", no_args_is_help=True, rich_markup_mode=None)
@@ -29,6 +30,11 @@ app.command("card")(export_card.card)
 app.command("verify")(export_verify.verify)
 
 
+@app.callback()
+def _unwound(context: typer.Context) -> None:
+    context.with_resource(unwound())
+
+
 @app.command("merge")
 def merge(
     source: Source,
@@ -46,7 +52,7 @@ def merge(
     from pacos.export.merge import merge as write
     from pacos.export.origin import open_origin
 
-    origin = open_origin(named(source), base)
+    origin = open_origin(run_or_model(source), base)
     folder = target or EXPORTS / f"{origin.name}-merged"
     tree = write(origin, folder, dtype=dtype, onto=onto, say=say)
     report(tree, folder, as_json)
@@ -78,18 +84,14 @@ def ollama(
 
 
 def write_gguf(source: str, type: str, target: Path | None, base: str, lora: bool) -> tuple[dict[str, Any], Path]:
-    from pacos.export.gguf_export import export_gguf
+    from pacos.export.gguf_export import check_type, export_gguf
     from pacos.export.origin import open_origin
 
-    origin = open_origin(named(source), base)
-    folder = target or EXPORTS / f"{origin.name}-{type.lower()}"
-    return export_gguf(origin, folder, type=type.lower(), say=say, lora=lora), folder
-
-
-def named(source: str) -> str:
-    """The folder of a run that is given by its name under runs/; anything else as it is."""
-    folder = find_run(source)
-    return str(folder) if (folder / "pacos.json").is_file() else source
+    type = type.lower()
+    check_type(type)  # before a source is looked for, which may take long
+    origin = open_origin(run_or_model(source), base)
+    folder = target or EXPORTS / f"{origin.name}-{type}"
+    return export_gguf(origin, folder, type=type, say=say, lora=lora), folder
 
 
 def report(tree: dict[str, Any], folder: Path, as_json: bool) -> None:

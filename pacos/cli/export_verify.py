@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from pacos.cli.session import run_or_model
 from pacos.cli.show import out, print_table
 from pacos.errors import GateError
 
@@ -21,7 +22,7 @@ def verify(
     from pacos.export.receipts import line
     from pacos.export.verify import verify as look
 
-    report = look(path, against)
+    report = look(path, run_or_model(against) if against else "")
     if as_json:
         print(json.dumps(report.to_tree()))
     else:

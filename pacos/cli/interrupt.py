@@ -28,6 +28,21 @@ class Asked:
 
 
 @contextmanager
+def unwound() -> Iterator[None]:
+    """Within the block SIGTERM unwinds as Ctrl-C does, so that drafts are removed; exit code 143."""
+
+    def end(number: int, _: Any) -> None:
+        note("stopped")
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def interruptible() -> Iterator[Asked]:
     """Within the block the first signal only sets a flag."""
     asked = Asked()

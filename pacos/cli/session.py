@@ -42,6 +42,23 @@ def find_run(run: str | Path | None) -> Path:
     return RUNS / path if is_name else path
 
 
+def run_or_model(name: str) -> str:
+    """The folder of a run that is given by its name under runs/; anything else, a base model's name, as it is.
+
+    Raises UsageError for a place under runs/ where no run is, and for a single word that names nothing.
+    """
+    from pacos.models.catalog import ENTRIES
+    from pacos.training.record import FILE, missing_run
+
+    folder, path = find_run(name), Path(name)
+    if (folder / FILE).is_file():
+        return str(folder)
+    if path.exists() or folder.exists() or name in ENTRIES or folder.parent != RUNS:
+        return name
+    models = f"\n  of base models: give a hub id (owner/name), a folder, a .gguf file, or: {', '.join(ENTRIES)}"
+    raise UsageError(f"{name}: {missing_run(folder)}{models if path.parent != RUNS else ''}")
+
+
 def newest_run() -> Path:
     from pacos.training.record import FILE
 

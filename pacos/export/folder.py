@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pacos.errors import UsageError
-from pacos.models.artifact import whole_folder
+from pacos.models.artifact import sweep, whole_folder
 from pacos.training.record import environment
 
 if TYPE_CHECKING:
@@ -19,9 +19,13 @@ if TYPE_CHECKING:
 
 @contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
-    """A draft that becomes `out`. Raises UsageError where there is something already."""
+    """A draft that becomes `out`. Raises UsageError where there is something already.
+
+    Drafts that killed exports left beside it are removed.
+    """
     if out.exists():
         raise UsageError(f"{out}: is there already, and nothing is overwritten; give another --out, or remove it")
+    sweep(out.parent)
     with whole_folder(out) as draft:
         yield draft
 

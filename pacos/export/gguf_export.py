@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from pacos.errors import GateError, UsageError
+from pacos.errors import GateError, UsageError, nearest_first
 from pacos.export import llama_cpp
 from pacos.export.card import export_card
 from pacos.export.folder import new_folder, write_export
@@ -32,6 +32,15 @@ def gate_of(type: str) -> str:
     return type if type in ("f32", "f16", "bf16", "q8_0", "q6_k") else type[:2]
 
 
+def check_type(type: str) -> None:
+    """Raises UsageError where no file can be written in this type here."""
+    known = [*TYPES, *llama_cpp.K_QUANTS]
+    if type not in known:
+        raise UsageError(f"--type {type}: not known; known, nearest first: {', '.join(nearest_first(type, known))}")
+    if type in llama_cpp.K_QUANTS:
+        llama_cpp.need(f"--type {type}")
+
+
 def gate_of_serving(type: str) -> str:
     """The gate of llama.cpp beside transformers, on one file of this type."""
     return "served" if type in ("f32", "f16", "bf16") else "served in integers"
@@ -39,12 +48,8 @@ def gate_of_serving(type: str) -> str:
 
 def export_gguf(origin: Origin, out: Path, *, type: str, say: Say, lora: bool = False) -> dict[str, Any]:
     """Write the GGUF folder `out`, which must not exist. Returns export.json. Raises GateError, nothing kept."""
-    known = [*TYPES, *llama_cpp.K_QUANTS]
-    if type not in known:
-        raise UsageError(f"--type {type}: not known; known: {', '.join(known)}")
+    check_type(type)
     names = Names(origin.config)
-    if type in llama_cpp.K_QUANTS:
-        llama_cpp.need(f"--type {type}")
     if lora and not origin.updates:
         raise UsageError(f"--lora: {origin.name} has no adapter to write")
     with new_folder(out) as draft:

@@ -17,7 +17,7 @@ from pacos.export.ollama import MODELFILE, check_template, read_modelfile
 from pacos.export.origin import EXPORT, Origin, read_export
 from pacos.export.receipts import compare
 from pacos.export.report import Report, add_receipt, find_dead, find_missing
-from pacos.models.gguf_head import read_head
+from pacos.models.gguf_head import Head, read_head
 
 
 def check_gguf_folder(path: Path, other: Origin | None, report: Report) -> None:
@@ -88,25 +88,35 @@ def check_modelfile(path: Path, other: Origin | None, report: Report) -> None:
     file = path / MODELFILE if path.is_dir() else path
     tree = read_modelfile(file)
     target = file.parent / tree["from"]
-    local = tree["from"].startswith((".", "/"))
+    local = tree["from"].startswith((".", "/")) or target.is_file()
     report.add("from", target.exists() if local else None, tree["from"])
-    contract = None
-    if local and target.suffix == ".gguf" and target.is_file():
-        contract = contract_in(read_head(target))
-    if contract is None and other is not None:
-        contract = other.contract
-    _stops(report, tree["stops"], contract)
+    head = read_head(target) if local and target.suffix == ".gguf" and target.is_file() else None
+    contract = other.contract if other else contract_in(head) if head else None
+    _stops(report, tree, contract, head)
     _template(report, tree, contract, other)
 
 
-def _stops(report: Report, stops: list[str], contract: Mapping[str, Any] | None) -> None:
-    """A Modelfile that gives stops must give the trained one; one that gives none leaves it to the file."""
-    if not stops:
-        report.add("stops", None, "none given; Ollama takes the file's")
+def _stops(report: Report, tree: Mapping[str, Any], contract: Mapping[str, Any] | None, head: Head | None) -> None:
+    """Whether an answer ends at the trained stop: by the Modelfile, or by eos or eot of the file that it is made from."""
+    given = f"given: {', '.join(tree['stops'])}" if tree["stops"] else "none given"
+    if contract is None:
+        report.add(
+            "stops", True if tree["stops"] else None, f"{given}; --against tells whether they are the trained ones"
+        )
         return
-    trained = contract["stop"][0]["token"] if contract else ""
-    found = ", ".join(stops) + (f"; trained on {trained}" if trained else "")
-    report.add("stops", trained in stops if trained else True, found)
+    token, id = contract["stop"][0]["token"], contract["stop"][0]["id"]
+    found = f"{given}; trained on {token}"
+    if token in tree["stops"]:
+        report.add("stops", True, found)
+    elif head is not None:
+        ends = {key: head.values.get(f"tokenizer.ggml.{key}_token_id") for key in ("eos", "eot")}
+        told = ", ".join(f"{key} {value}" for key, value in ends.items())
+        passed = id in ends.values()
+        how = "which the file itself ends on" if passed else f"id {id}, which the file does not end on either"
+        report.add("stops", passed, f"{found}, {how} ({told})")
+    else:
+        unseen = f"{tree['from']} is not here, so whether it ends on that itself cannot be told"
+        report.add("stops", False if tree["stops"] else None, f"{found}; {unseen}")
 
 
 def _template(

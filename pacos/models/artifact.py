@@ -14,15 +14,17 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pacos.errors import DataError, ResourceError
-from pacos.files import sync
+from pacos.files import locked, sync
 
 MANIFEST = "manifest.json"
+DRAFT = re.compile(r"\..+\.tmp-\d+")
 
 
 @contextmanager
@@ -33,8 +35,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
     shutil.rmtree(draft, ignore_errors=True)
     try:
         draft.mkdir()
-        yield draft
-        seal(draft)
+        with locked(draft):
+            yield draft
+            seal(draft)
         os.rename(draft, path)
         sync(path.parent)
     except OSError as error:
@@ -43,6 +46,27 @@ def whole_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def sweep(parent: Path) -> None:
+    """Remove the drafts in a folder whose processes were killed. Those of living processes stay."""
+    drafts = [path for path in parent.glob(".*.tmp-*") if path.is_dir() and DRAFT.fullmatch(path.name)]
+    dead = [draft for draft in drafts if not _is_alive(int(draft.name.rpartition("-")[2]))]
+    for draft in dead:
+        with locked(draft) as free:  # else a process of another machine is writing it
+            if free:
+                shutil.rmtree(draft, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    """Whether this machine has such a process."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def out_of_space(error: OSError, path: Path) -> Exception:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pacos.errors import ResourceError, UsageError, UserError
+from pacos.errors import ResourceError, UsageError, UserError, nearest_first
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 TEXTS = (
@@ -44,13 +44,27 @@ def download(name: str, revision: str = "", *, weights: bool = True) -> Path:
         return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns, endpoint=endpoint))
 
 
+def transport_error() -> Any:
+    """What the HTTP library that this version of the client is built on raises where nothing answers."""
+    from huggingface_hub import errors
+
+    return errors.HfHubHTTPError.__bases__[0]
+
+
+def _not_here(name: str) -> str:
+    """What to say first where a hub id may be meant as a path: its owner is a folder here, and holds others."""
+    folder = Path(name).parent
+    others = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    others = [other for other in others if not other.startswith(".")]
+    if not others:
+        return ""
+    return f"no such folder here; in {folder}/ there are: {', '.join(nearest_first(Path(name).name, others))}\n  and "
+
+
 @contextmanager
 def _explained(name: str, revision: str) -> Iterator[None]:
     """What the hub client raises, as one line that says what to do."""
     from huggingface_hub import errors
-
-    # Of the HTTP library that this version of the client is built on.
-    transport: Any = errors.HfHubHTTPError.__bases__[0]
 
     try:
         yield
@@ -62,13 +76,14 @@ def _explained(name: str, revision: str) -> Iterator[None]:
         raise UsageError(f"{name}: has no revision '{revision}'; give one of its branches, tags or commits") from None
     except errors.RepositoryNotFoundError:
         raise UsageError(
-            f"{name}: the hub has no such model, or it is private; check the name, or run: hf auth login"
+            f"{name}: {_not_here(name)}the hub has no such model, or it is private; check the name, or run: hf auth login"
         ) from None
     except errors.HFValidationError:
         raise UsageError(f"{name}: not a hub id; give it as owner/name") from None
-    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError, transport):
+    except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError, transport_error()):
         raise UserError(
-            f"{name}: the hub cannot be reached, and the model is not in its cache; connect, or give a folder"
+            f"{name}: {_not_here(name)}the hub cannot be reached, and the model is not in its cache; "
+            "connect, or give a folder"
         ) from None
     except OSError as error:
         raise ResourceError(

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pacos.errors import DataError, UsageError
+from pacos.errors import DataError, UsageError, nearest_first
 from pacos.recipes import recipe_from_tree
 
 FILE = "pacos.json"
@@ -113,6 +113,7 @@ def missing_run(folder: Path) -> str:
         return f"the run is not finished; continue it with: pacos train ... --resume (it is in {partial})"
     if not folder.exists():
         others = sorted(p.parent.name for p in folder.parent.glob(f"*/{FILE}")) if folder.parent.is_dir() else []
+        others = nearest_first(folder.name, others)
         hint = f"; runs there: {', '.join(others)}" if others else "; make one with: pacos train quickstart"
         return f"no such run{hint}"
     if (folder / "adapter_config.json").is_file():
