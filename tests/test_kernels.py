@@ -231,7 +231,7 @@ def test_without_a_compiler_plain_torch_serves_and_it_is_said_once(monkeypatch: 
     x = torch.randn(3, 8)
     torch.testing.assert_close(rms_norm(x, torch.ones(8), 1e-5), reference_rms_norm(x, torch.ones(8), 1e-5))
     assert native.what_was_told() == [
-        "no C compiler is found: norms, SwiGLU, rotary positions and softmax run as plain torch operations, slower"
+        f"CC names 'no-such-compiler', which is not there: {native.SLOWER}; install gcc or clang, or name one in CC"
     ]
     assert native.library() is None
     assert native.what_was_told() == []
@@ -246,7 +246,22 @@ def test_a_compiler_that_fails_is_said_in_one_line(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("PACOS_CACHE", str(tmp_path / "cache"))
     assert native.library() is None
     assert native.what_was_told() == [
-        "the C kernels cannot be compiled (cc1: fatal error: no such thing); plain torch operations are used, slower"
+        f"the C kernels cannot be compiled by {broken} (cc1: fatal error: no such thing): {native.SLOWER}"
+    ]
+
+
+@pytest.mark.usefixtures("_fresh")
+def test_a_cache_that_cannot_be_written_costs_a_compilation_and_no_speed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PACOS_CACHE", str(tmp_path / "file" / "cache"))
+    assert native.library() is not None
+    x = torch.randn(3, 8)
+    torch.testing.assert_close(rms_norm(x, torch.ones(8), 1e-5), reference_rms_norm(x, torch.ones(8), 1e-5))
+    assert native.what_was_told() == [
+        f"{tmp_path}/file/cache/kernels: cannot keep the C kernels (Not a directory), so each process compiles its own; "
+        "make room or give leave there, or name a folder that can be written in PACOS_CACHE"
     ]
 
 

@@ -19,6 +19,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -48,6 +49,7 @@ COMPILERS = ("cc", "gcc", "clang")
 DTYPES = (torch.float32, torch.bfloat16)
 FAILURES = {1: (MemoryError, "out of memory"), 2: (IndexError, "a target is out of range")}
 """What a kernel returns where it could not do its work."""
+SLOWER = "attention, norms, gated products, rotary positions, losses and decoding run as plain torch operations, slower"
 
 Use = Literal["kernels", "plain", "shapes"]
 _use: ContextVar[Use] = ContextVar("use", default="kernels")
@@ -156,17 +158,39 @@ def _c(x: Tensor | int | float | None) -> object:
 def _loaded() -> ctypes.CDLL | None:
     compiler = _compiler()
     if compiler is None:
-        _told.append(
-            "no C compiler is found: norms, SwiGLU, rotary positions and softmax run as plain torch operations, slower"
-        )
+        named = os.environ.get("CC", "").strip()
+        missing = f"CC names '{named}', which is not there" if named else "no C compiler is found"
+        _told.append(f"{missing}: {SLOWER}; install gcc or clang, or name one in CC")
         return None
     try:
-        return ctypes.CDLL(str(_compiled(compiler) / LIBRARY))
+        return _made(compiler)
     except (OSError, ResourceError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", "") or str(error)
         line = next(iter(said.strip().splitlines()), type(error).__name__)
-        _told.append(f"the C kernels cannot be compiled ({line}); plain torch operations are used, slower")
+        _told.append(f"the C kernels cannot be compiled by {shlex.join(compiler)} ({line}): {SLOWER}")
         return None
+
+
+def _made(compiler: Sequence[str]) -> ctypes.CDLL:
+    """The kernels from the cache; from a file of this process alone where the cache cannot be written or loaded from."""
+    try:
+        return ctypes.CDLL(str(_compiled(compiler) / LIBRARY))
+    except (OSError, ResourceError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+    with tempfile.TemporaryDirectory() as folder:  # what is loaded stays when its file goes
+        _compile(compiler, Path(folder))
+        kernels = ctypes.CDLL(f"{folder}/{LIBRARY}")
+    _told.append(
+        f"{_folder()}: cannot keep the C kernels ({why}), so each process compiles its own; "
+        "make room or give leave there, or name a folder that can be written in PACOS_CACHE"
+    )
+    return kernels
+
+
+def _folder() -> Path:
+    from pacos.models.catalog import cache_folder
+
+    return cache_folder() / "kernels"
 
 
 def _compiler() -> tuple[str, ...] | None:
@@ -181,9 +205,8 @@ def _compiler() -> tuple[str, ...] | None:
 def _compiled(compiler: Sequence[str]) -> Path:
     """The folder of the compiled file, whole; made where it is not there or damaged."""
     from pacos.models.artifact import damage, whole_folder
-    from pacos.models.catalog import cache_folder
 
-    folder = cache_folder() / "kernels" / f"native-{_name(compiler)}"
+    folder = _folder() / f"native-{_name(compiler)}"
     if not any(damage(folder)):
         return folder
     shutil.rmtree(folder, ignore_errors=True)
