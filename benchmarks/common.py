@@ -138,17 +138,10 @@ def trl_steps(model: Any, rows: Sequence[Any], batch: int, per_device: int, **se
     """TRL's SFTTrainer on the same ids and labels: the loss of each step and the seconds from the end of one to that of
     the next. The first one warms up, and has no time."""
     from datasets import Dataset
-    from transformers import TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
     labels = [[i if m else -100 for i, m in zip(r.ids, r.loss_mask, strict=True)] for r in rows]
     table = Dataset.from_dict({"input_ids": [list(r.ids) for r in rows], "labels": labels})
-    ends: list[float] = []
-
-    class Clock(TrainerCallback):
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            ends.append(time.perf_counter())
-
     with tempfile.TemporaryDirectory() as folder:
         config = SFTConfig(
             output_dir=folder,
@@ -167,8 +160,21 @@ def trl_steps(model: Any, rows: Sequence[Any], batch: int, per_device: int, **se
             **settings,
         )
         trainer = SFTTrainer(model, config, train_dataset=table, processing_class=padding_tokenizer())
-        trainer.add_callback(Clock())
-        trainer.train()
+        return timed(trainer)
+
+
+def timed(trainer: Any) -> dict[str, Any]:
+    """Train: the loss of each step and the seconds from the end of one to that of the next."""
+    from transformers import TrainerCallback
+
+    ends: list[float] = []
+
+    class Clock(TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            ends.append(time.perf_counter())
+
+    trainer.add_callback(Clock())
+    trainer.train()
     losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
     return {"losses": losses, "seconds": [b - a for a, b in pairwise(ends)]}
 

@@ -9,63 +9,54 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common import ALPACA, in_own_process, machine, matmul_gflops, peak_rss_gb, run_one, write_result
+from common import (
+    ALPHA,
+    RANK,
+    RATE,
+    TARGETS,
+    alpaca_rows,
+    data_name,
+    in_own_process,
+    our_steps,
+    peak_gflops,
+    peak_rss_gb,
+    run_one,
+    timed,
+    trl_steps,
+    write_result,
+)
 
-ROWS, BATCH, RANK, ALPHA, RATE = 48, 16, 16, 32, 2e-4
-TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]
+ROWS, BATCH = 48, 16
 SHAPES = ((2048, 576, 576), (2048, 576, 1536), (2048, 1536, 576))
 TIMEOUT_SECONDS = 1500
-
-
-def rows(tokenizer: Any) -> list[Any]:
-    """The first rows of Alpaca that carry loss, rendered by the Alpaca template."""
-    from pacos.data import load_examples
-    from pacos.prompts import Renderer
-
-    data = load_examples(ALPACA if ALPACA.exists() else "starter", limit=ROWS)
-    return Renderer(tokenizer, "alpaca").render_examples(data.examples, 512)
 
 
 def load(dtype: str = "auto") -> Any:
     from pacos.models import load_model
 
-    return load_model("smollm2-135m-instruct", dtype=dtype)
+    return load_model("smollm2-135m-instruct", dtype=dtype).model
+
+
+def with_adapters(model: Any) -> Any:
+    """PEFT's LoRA on the same matrices."""
+    from peft import LoraConfig, get_peft_model
+
+    return get_peft_model(model, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=TARGETS, task_type="CAUSAL_LM"))
 
 
 def pacos(*, pack_tokens: int = 2048) -> dict[str, Any]:
     """Our step, as `pacos train` runs it."""
-    import torch
-
-    from pacos.models import LoraSpec, Network, attach
-    from pacos.models.packs import make_packs
-    from pacos.training.optimizer import Masters, make_optimizer
-    from pacos.training.train import masked_cross_entropy, update
-
-    loaded = load()
-    network = Network(loaded.model)
-    adapter = attach(loaded.model, LoraSpec(RANK, ALPHA, 0.0, tuple(TARGETS)), torch.Generator().manual_seed(0))
-    masters = Masters(adapter.named_parameters())
-    optimizer = make_optimizer(masters, "adamw", learning_rate=RATE, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
-    network.model.train()
-    everything = rows(loaded.tokenizer)
-    losses, seconds, flops, tokens, computed = [], 0.0, 0.0, 0, 0
-    for step, start in enumerate(range(0, ROWS, BATCH)):
-        began = time.perf_counter()
-        packs = make_packs(everything[start : start + BATCH], pack_tokens)
-        loss, _ = update(network, masters, optimizer, packs, RATE, 1.0, masked_cross_entropy, step)
-        losses.append(loss)
-        if step:
-            seconds += time.perf_counter() - began
-            flops += sum(necessary_flops(network.model, pack) for pack in packs)
-            tokens += sum(len(row.ids) for row in everything[start : start + BATCH])
-            computed += sum(pack.num_tokens for pack in packs)
-    ours = {"necessary_gflops_per_second": flops / seconds / 1e9, "tokens_computed": computed, "tokens": tokens}
-    return figures(seconds, tokens, losses) | ours
+    rows = alpaca_rows(ROWS)
+    batches = [rows[start : start + BATCH] for start in range(0, ROWS, BATCH)]
+    steps = our_steps(load(), "lora", batches, pack_tokens=pack_tokens)
+    gflop, computed, tokens = (sum(step[key] for step in steps[1:]) for key in ("gflop", "computed", "tokens"))
+    seconds = [step["seconds"] for step in steps[1:]]
+    ours = {"necessary_gflops_per_second": gflop / sum(seconds), "tokens_computed": computed, "tokens": tokens}
+    return figures(seconds, tokens, [step["loss"] for step in steps]) | ours
 
 
 def pacos_small_packs() -> dict[str, Any]:
@@ -89,82 +80,50 @@ def pacos_plain() -> dict[str, Any]:
         return pacos()
 
 
-def necessary_flops(model: Any, pack: Any) -> float:
-    """4 a frozen weight of the layers and token (forward, and the gradient of the activations), 4 a weight of the head and
-    target, attention's products, three times 2 a weight of the adapters and token."""
-    config = model.config
-    frozen = sum(
-        p.numel() for n, p in model.named_parameters() if ".layers." in n and p.ndim == 2 and not p.requires_grad
-    )
-    adapters = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    head = config.vocab_size * config.hidden_size
-    spans = [n * (depth + n / 2) for n, depth in zip(pack.layout.lengths, pack.layout.depths(), strict=True)]
-    attention = 12 * config.num_hidden_layers * config.hidden_size * sum(spans)
-    return pack.num_tokens * (4 * frozen + 6 * adapters) + 4 * head * pack.num_targets + attention
-
-
-def figures(seconds: float, tokens: int, losses: Sequence[float]) -> dict[str, Any]:
+def figures(seconds: Sequence[float], tokens: float, losses: Sequence[float]) -> dict[str, Any]:
     """What every contender reports: rows and their own tokens a second, without the warm-up step."""
     return {
-        "examples_per_second": (ROWS - BATCH) / seconds,
-        "useful_tokens_per_second": tokens / seconds,
+        "examples_per_second": (ROWS - BATCH) / sum(seconds),
+        "useful_tokens_per_second": tokens / sum(seconds),
         "peak_rss_gb": peak_rss_gb(),
         "losses": [round(loss, 5) for loss in losses],
     }
 
 
+def of_trainer(took: dict[str, Any], rows: Sequence[Any]) -> dict[str, Any]:
+    """The figures of a trainer that puts rows into batches by itself: of their tokens, the share that its timed steps have."""
+    tokens = sum(len(row.ids) for row in rows)
+    return figures(took["seconds"], round(tokens * (ROWS - BATCH) / ROWS), took["losses"])
+
+
 def trl(*, dtype: str, checkpointing: bool, autocast: bool, grouped: bool, per_device: int) -> dict[str, Any]:
     """TRL's SFTTrainer with PEFT on the same ids and labels."""
-    from datasets import Dataset
-    from peft import LoraConfig, get_peft_model
-    from trl import SFTConfig, SFTTrainer
-
-    loaded = load(dtype)
-    everything = rows(loaded.tokenizer)
-    labels = [[i if m else -100 for i, m in zip(r.ids, r.loss_mask, strict=True)] for r in everything]
-    table = Dataset.from_dict({"input_ids": [list(r.ids) for r in everything], "labels": labels})
-    config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=TARGETS, task_type="CAUSAL_LM")
-    model = get_peft_model(loaded.model, config, autocast_adapter_dtype=True)
-    with tempfile.TemporaryDirectory() as folder:
-        settings = SFTConfig(
-            output_dir=folder,
-            use_cpu=True,
-            bf16=autocast,
-            gradient_checkpointing=checkpointing,
-            train_sampling_strategy="group_by_length" if grouped else "sequential",
-            per_device_train_batch_size=per_device,
-            gradient_accumulation_steps=BATCH // per_device,
-            num_train_epochs=1,
-            learning_rate=RATE,
-            lr_scheduler_type="constant",
-            dataset_kwargs={"skip_prepare_dataset": True},
-            report_to="none",
-            save_strategy="no",
-            logging_steps=1,
-            disable_tqdm=True,
-        )
-        trainer = SFTTrainer(model, settings, train_dataset=table, processing_class=loaded.tokenizer)
-        return timed(trainer, sum(len(r.ids) for r in everything))
+    rows = alpaca_rows(ROWS)
+    took = trl_steps(
+        with_adapters(load(dtype)),
+        rows,
+        BATCH,
+        per_device,
+        bf16=autocast,
+        gradient_checkpointing=checkpointing,
+        train_sampling_strategy="group_by_length" if grouped else "sequential",
+    )
+    return of_trainer(took, rows)
 
 
 def padded_trainer() -> dict[str, Any]:
     """phi3-lora-alpaca's way: transformers' Trainer, rows padded to 256, loss on every token, 2 rows x 8."""
     import torch
-    from peft import LoraConfig, get_peft_model
     from transformers import Trainer, TrainingArguments
 
-    loaded = load()
-    everything = rows(loaded.tokenizer)
+    rows = alpaca_rows(ROWS)
     table = []
-    for row in everything:
+    for row in rows:
         ids = list(row.ids)[:256]
         pad = 256 - len(ids)
         table.append(
             {"input_ids": ids + [2] * pad, "attention_mask": [1] * len(ids) + [0] * pad, "labels": ids + [-100] * pad}
         )
-    model = get_peft_model(
-        loaded.model, LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=TARGETS, task_type="CAUSAL_LM")
-    )
     with tempfile.TemporaryDirectory() as folder:
         settings = TrainingArguments(
             output_dir=folder,
@@ -179,28 +138,12 @@ def padded_trainer() -> dict[str, Any]:
             disable_tqdm=True,
         )
         trainer = Trainer(
-            model,
+            with_adapters(load()),
             settings,
             train_dataset=table,
             data_collator=lambda b: {k: torch.tensor([r[k] for r in b]) for k in b[0]},
         )
-        return timed(trainer, sum(len(r.ids) for r in everything))
-
-
-def timed(trainer: Any, tokens: int) -> dict[str, Any]:
-    """Train, and take the time from the end of the first optimizer step to that of the last."""
-    from transformers import TrainerCallback
-
-    ends: list[float] = []
-
-    class Clock(TrainerCallback):
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            ends.append(time.perf_counter())
-
-    trainer.add_callback(Clock())
-    trainer.train()
-    losses = [line["loss"] for line in trainer.state.log_history if "loss" in line]
-    return figures(ends[-1] - ends[0], round(tokens * (ROWS - BATCH) / ROWS), losses)
+        return of_trainer(timed(trainer), rows)
 
 
 def trl_fastest() -> dict[str, Any]:
@@ -243,8 +186,7 @@ LARGEST_DIFFERENCE = 2e-3
 
 
 def main() -> None:
-    dtype = "bfloat16" if machine()["native_bf16"] else "float32"
-    peak = matmul_gflops(dtype, SHAPES)
+    peak, dtype = peak_gflops(SHAPES)
     print(f"matrix-product peak: {peak:.0f} GFLOP/s in {dtype}", flush=True)
     results: dict[str, Any] = {}
     for name in (*OURS, *PEERS):
@@ -259,8 +201,7 @@ def main() -> None:
     for name, ratio in ratios.items():
         print(f"pacos over {name}: {ratio:.2f}")
     print(f"fraction of the peak, in necessary FLOPs: {ours['fraction_of_peak']:.0%}")
-    data = "Alpaca" if ALPACA.exists() else "starter"
-    about = {"rows": ROWS, "batch": BATCH, "data": data, "peak_gflops": peak, "dtype": dtype}
+    about = {"rows": ROWS, "batch": BATCH, "data": data_name(), "peak_gflops": peak, "dtype": dtype}
     losses = {name: loss_difference(ours, done[name]) for name in SAME_LOSSES if name in done}
     for name, by in losses.items():
         results[name]["loss_difference"] = by
