@@ -106,7 +106,8 @@ def environment(folder: Path) -> dict[str, str]:
     return {
         **{name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")},
         "OMP_NUM_THREADS": "1",
-        "PACOS_CACHE": str(folder / "cache"),
+        "PACOS_CACHE": str(folder.parent / "cache"),  # kernels are compiled once for all of them
+        "STARTED_IN": str(folder),
         "PYTHONPATH": str(ROOT),
         "COLUMNS": "200",
     }
@@ -138,7 +139,7 @@ def wait_for_step(process: subprocess.Popen[str], work: Path, step: int) -> None
 
 def processes_of(folder: Path, *variables: str) -> list[int]:
     """The processes that were started in `folder`, with these environment variables."""
-    wanted = {variable.encode() for variable in (f"PACOS_CACHE={folder / 'cache'}", *variables)}
+    wanted = {variable.encode() for variable in (f"STARTED_IN={folder}", *variables)}
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
         with suppress(OSError):

@@ -153,7 +153,9 @@ def train_run(prepared: Prepared, folder: Path, resume: bool, peers: Peers | Non
         double_quant=recipe.model.double_quant,
         progress=FetchLines(),
     )
-    for line in kernels.prepare() if loaded.device.type == "cpu" else ():
+    with peers.in_turn():  # one compiles for all of its machine
+        lines = kernels.prepare() if loaded.device.type == "cpu" else []
+    for line in lines:
         say(line)
     say(summary(prepared))
     with interruptible() as asked, bar("training") as shown:
