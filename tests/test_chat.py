@@ -122,7 +122,7 @@ def test_commands_do_what_help_says(capsys: pytest.CaptureFixture[str]) -> None:
     assert captured.out.count("\n") >= 1
     assert captured.err == (
         "system message: Be brief.\nthe conversation is forgotten\n"
-        "/rest: unknown command; did you mean '/reset'?; known: /reset, /system, /help\n" + chat.HELP + "\n"
+        "/rest: unknown command; did you mean '/reset'?; known: /reset, /system, /adapter, /help\n" + chat.HELP + "\n"
     )
     chat.converse(session, iter(["/system"]), live=True)
     assert session.system == ""
@@ -167,8 +167,8 @@ def test_ctrl_c_stops_the_answer_and_the_conversation_goes_on(
     session = session_of(tokens=40)
     stream = session.engine.stream
 
-    def interrupted(prompt: Any, sampling: Any) -> Iterator[int]:
-        for count, id in enumerate(stream(prompt, sampling)):
+    def interrupted(prompt: Any, sampling: Any, **options: Any) -> Iterator[int]:
+        for count, id in enumerate(stream(prompt, sampling, **options)):
             if count == 9:
                 signal.raise_signal(signal.SIGINT)
             yield id

@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pacos.cli.chat_voices import Voices, open_voices
 from pacos.cli.eval import chosen
 from pacos.cli.show import note, safe, say
-from pacos.errors import UserError, did_you_mean
+from pacos.errors import UsageError, UserError, did_you_mean
 
 if TYPE_CHECKING:
     from pacos.inference import ChatSession
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 ENDS = ("quit", "exit", "q")
 HELP = """/reset          forget the conversation
 /system TEXT    use another system message; without TEXT, the template's own
+/adapter NAME   go on with another run of the same base; without NAME, with the base itself
 /help           this
 quit, exit, q or Ctrl-D ends; Ctrl-C stops the answer under way"""
 
@@ -45,43 +46,36 @@ def chat(
     ] = 1.0,
     max_new_tokens: Annotated[int, typer.Option(help="longest answer, in tokens")] = 512,
     seed: Annotated[int, typer.Option(help="seed of what is drawn; the same words get the same answer")] = 0,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="an answer ends before this text; may be given several times")
+    ] = None,
 ) -> None:
     """Talk to the tuned model. Ends on quit, exit, q or Ctrl-D; /help lists the commands."""
-    from pacos.inference import ChatSession, Engine, Sampling
+    from pacos.inference import ChatSession, Sampling
 
     sampling = Sampling(max_new_tokens=max_new_tokens, temperature=temperature, top_p=top_p, seed=seed)
-    name, network, renderer, as_chosen = open_model(chosen(run, adapter_path), base)
-    with as_chosen:
-        session = ChatSession(Engine(network, renderer.stop_ids, slots=1), renderer, sampling, system)
-        talk(session, name)
+    texts = [refuse_empty(text) for text in stop or ()]
+    voices = open_voices(chosen(run, adapter_path), base)
+    voice = voices.first
+    session = ChatSession(voice.engine, voice.renderer, sampling, system, texts)
+    session.use(*voice.parts)
+    talk(session, voices)
 
 
-def open_model(run: str | None, base: bool) -> tuple[str, Any, Any, AbstractContextManager[None]]:
-    """Name, network and renderer of a run, and the context in which the network is the model asked for."""
-    from pacos.cli.session import find_run, load_base, open_base, open_run
-    from pacos.models import Network
-    from pacos.training.record import FILE
-
-    if base and run is not None and not (find_run(run) / FILE).is_file():
-        opened = open_base(run)
-        return opened.name, opened.network, opened.renderer, nullcontext()
-    opened = open_run(run)
-    if not base:
-        return opened.name, opened.network, opened.renderer, nullcontext()
-    name = opened.record.base.name
-    if opened.adapter is None:
-        return name, Network(load_base(opened.record).model), opened.renderer, nullcontext()
-    return name, opened.network, opened.renderer, opened.base()
+def refuse_empty(stop: str) -> str:
+    if not stop:
+        raise UsageError("--stop: a text is empty; give at least one character")
+    return stop
 
 
-def talk(session: ChatSession, name: str) -> None:
+def talk(session: ChatSession, voices: Voices) -> None:
     """The conversation on this process's terminal, or over its stdin and stdout."""
     live = sys.stdin.isatty()
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors="replace")
     if live:
-        say(f"{name}: say something; /help lists the commands, quit ends")
-    converse(session, typed_lines() if live else iter(sys.stdin), live)
+        say(f"{voices.first.name}: say something; /help lists the commands, quit ends")
+    converse(session, typed_lines() if live else iter(sys.stdin), live, voices)
 
 
 def typed_lines() -> Iterator[str]:
@@ -105,35 +99,43 @@ def typed_lines() -> Iterator[str]:
         yield line
 
 
-def converse(session: ChatSession, lines: Iterator[str], live: bool) -> None:
+def converse(session: ChatSession, lines: Iterator[str], live: bool, voices: Voices | None = None) -> None:
     """Answer each line until one ends it. On a terminal a message that cannot be answered is told, elsewhere raised."""
     for line in lines:
         text = line.strip()
         if text.lower() in ENDS:
             return
-        if text.startswith("/"):
-            command(session, text)
-        elif text:
-            try:
+        try:
+            if text.startswith("/"):
+                command(session, text, voices)
+            elif text:
                 answer(session, text, live)
-            except UserError as error:
-                if not live:
-                    raise
-                note(str(error))
+        except UserError as error:
+            if not live:
+                raise
+            note(str(error))
 
 
-def command(session: ChatSession, text: str) -> None:
+def command(session: ChatSession, text: str, voices: Voices | None = None) -> None:
     """One of the words with a slash."""
     word, _, rest = text.partition(" ")
     commands: dict[str, Callable[[], str]] = {
         "/reset": lambda: _reset(session),
         "/system": lambda: _system(session, rest.strip()),
+        "/adapter": lambda: _adapter(session, voices, rest.strip()),
         "/help": lambda: HELP,
     }
     if word in commands:
         say(commands[word]())
     else:
         note(f"{word}: unknown command{did_you_mean(word, commands)}; known: {', '.join(commands)}")
+
+
+def _adapter(session: ChatSession, voices: Voices | None, run: str) -> str:
+    assert voices is not None
+    voice = voices.find(run)
+    session.use(*voice.parts)
+    return f"{voice.name} answers from here on"
 
 
 def _reset(session: ChatSession) -> str:
