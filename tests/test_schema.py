@@ -60,7 +60,6 @@ def outside_recipes(frame: Any) -> bool:
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Names of the options read by pacos from here on."""
-    from pacos.cli.eval import Options
     from pacos.training.record import RunRecord
 
     read: set[str] = set()
@@ -71,17 +70,11 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> set[str]:
             read.add(found)
         return BaseModel.__getattribute__(self, name)
 
-    def noting_option(self: Any, name: str) -> Any:
-        if f"eval.{name}" in LEAVES:
-            read.add(f"eval.{name}")
-        return object.__getattribute__(self, name)
-
     def noting_record(self: Any, name: str) -> Any:
         value = BaseModel.__getattribute__(self, name)
         return Noted(value, "", read) if name == "recipe" and outside_recipes(sys._getframe(1)) else value
 
     monkeypatch.setattr(Section, "__getattribute__", noting, raising=False)
-    monkeypatch.setattr(Options, "__getattribute__", noting_option, raising=False)
     monkeypatch.setattr(RunRecord, "__getattribute__", noting_record, raising=False)
     return read
 

@@ -6,23 +6,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from pacos.cli.eval_files import check_ledger, refuse_unwritable, write_evaluation
+from pacos.cli.eval_files import check_ledger, refuse_unwritable, with_comparisons, write_evaluation
 from pacos.cli.eval_gate import end_by_gates, with_gates
 from pacos.cli.eval_ledger import Workspace, difference, list_entries, print_evaluation, show_entry
 from pacos.cli.eval_regression import AddRegression, Must, MustNot, save_regression
-from pacos.cli.eval_suite import Judge, Suite, evaluate_suite, refuse_idle
-from pacos.cli.session import OpenRun, find_run, load_base, open_run
+from pacos.cli.eval_sides import cut_at, said_of, sampling_of, sides_of
+from pacos.cli.eval_suite import Judge, MinAnswer, Suite, evaluate_suite, refuse_idle
+from pacos.cli.session import OpenRun, find_run, open_run
 from pacos.cli.show import bar, note, out, say
+from pacos.cli.train import Set
 from pacos.errors import DataError, GateError, UsageError
+from pacos.recipes import EvalOptions, eval_options
 from pacos.workspace import find_workspace
 
 if TYPE_CHECKING:
@@ -70,8 +70,10 @@ def evaluate(
         Path | None,
         typer.Option("--out", help="folder of report.html, report.md and eval.json; RUN/eval where not given"),
     ] = None,
+    set_: Set = [],  # noqa: B006
     suite: Suite = None,
     judge: Judge = None,
+    min_answer: MinAnswer = None,
     add_regression: AddRegression = None,
     must: Must = None,
     must_not: MustNot = None,
@@ -87,10 +89,12 @@ def evaluate(
         others = {
             "suite": suite,
             "judge": judge,
+            "min_answer": min_answer,
             "data": data,
             "cluster": cluster,
             "gate": gate,
             "out": report,
+            "set": set_ or None,
             **changed,
         }
         refuse_idle("with --add-regression", others)
@@ -100,18 +104,18 @@ def evaluate(
     if suite is not None:
         refuse_idle("with --suite", {"data": data, "cluster": cluster})
         name = chosen(run, adapter_path)
-        evaluate_suite(name, suite, changed, judge, gate, report, find_workspace(workspace), as_json)
+        evaluate_suite(name, suite, changed, set_, judge, min_answer, gate, report, find_workspace(workspace), as_json)
         return
-    refuse_idle("without --suite", {"judge": judge})
+    refuse_idle("without --suite", {"judge": judge, "min_answer": min_answer})
     conditions = load_gates(gate) if gate else ()
     name = chosen(run, adapter_path)
     target = report or find_run(name) / "eval"
     refuse_unwritable(target)
     check_ledger(find_workspace(workspace))
     opened = open_run(name)
-    options = Options(**{**opened.record.recipe["eval"], **changed})
+    options = eval_options({**opened.record.recipe["eval"], **changed}, opened.name, set_)
     evaluation = evaluate_run(opened, options, data, cluster)
-    evaluation = with_gates(evaluation, conditions, options.seed)
+    evaluation = with_comparisons(with_gates(evaluation, conditions, options.seed), find_workspace(workspace))
     folder = write_evaluation(evaluation, target, find_workspace(workspace))
     if as_json:
         print(json.dumps(evaluation.to_json()))
@@ -126,17 +130,6 @@ app.command("show")(show_entry)
 app.command("diff")(difference)
 
 
-@dataclass(frozen=True)
-class Options:
-    """The recipe's `eval` section with what the command line changed."""
-
-    limit: int
-    max_new_tokens: int
-    batch_size: int
-    seed: int
-    resamples: int
-
-
 def chosen(run: str | None, adapter_path: str | None) -> str | None:
     """The one of the two spellings that was given. Raises UsageError for both."""
     if run is not None and adapter_path is not None and run != adapter_path:
@@ -144,55 +137,31 @@ def chosen(run: str | None, adapter_path: str | None) -> str | None:
     return run if run is not None else adapter_path
 
 
-def evaluate_run(opened: OpenRun, options: Options, data: str | None = None, cluster: str | None = None) -> Evaluation:
+def evaluate_run(
+    opened: OpenRun, options: EvalOptions, data: str | None = None, cluster: str | None = None
+) -> Evaluation:
     """The comparison on the run's test rows, or on `data`. Raises DataError for rows that were trained on."""
     import numpy as np
 
     from pacos.evaluation import evaluate as compare_models
-    from pacos.inference import Sampling
 
     examples = sample(held_out(opened, data), options.limit, options.seed)
     say(f"evaluating base and tuned on {len(examples)} rows")
-    sampling = Sampling(max_new_tokens=options.max_new_tokens)
+    sampling, base, tuned = sampling_of(options), *sides_of(opened, options)
     with bar("evaluating") as shown:
         return compare_models(
-            Side(opened, tuned=False, slots=options.batch_size),
-            Side(opened, tuned=True, slots=options.batch_size),
+            base,
+            tuned,
             examples,
-            opened.renderer,
+            cut_at(options.stop, opened.renderer),
             sampling=sampling,
             rng=np.random.default_rng(options.seed),
             resamples=options.resamples,
             max_length=opened.network.max_length,
             cluster_by=cluster,
-            record={**about(opened, data), "sampling": asdict(sampling), "seed": options.seed},
+            record={**about(opened, data), "sampling": said_of(sampling, options), "seed": options.seed},
             on_progress=lambda stage, done, total: shown.update(done, total, label=stage),
         )
-
-
-class Side:
-    """One side of the comparison: the same network with its adapter on or off, or the base loaded apart."""
-
-    def __init__(self, opened: OpenRun, *, tuned: bool, slots: int):
-        from pacos.inference import Engine
-        from pacos.models import Network
-
-        self.off = opened.adapter is not None and not tuned
-        self.opened = opened
-        network = opened.network
-        if opened.adapter is None and not tuned:
-            network = Network(load_base(opened.record).model)
-        self.engine = Engine(network, opened.renderer.stop_ids, slots=slots)
-
-    def generate(self, prompts: Sequence[Sequence[int]], sampling: Any, **hooks: Any) -> Any:
-        return self._run(self.engine.generate, prompts, sampling, **hooks)
-
-    def score(self, rows: Sequence[Any]) -> Any:
-        return self._run(self.engine.score, rows)
-
-    def _run(self, work: Any, *arguments: Any, **hooks: Any) -> Any:
-        with self.opened.base() if self.off else nullcontext():
-            return work(*arguments, **hooks)
 
 
 def held_out(opened: OpenRun, data: str | None) -> list[Example]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,13 +12,17 @@ import typer
 
 from pacos.cli.eval_files import FILES, check_ledger, entry_of, refuse_unwritable, set_aside
 from pacos.cli.eval_gate import end_by_gates, print_gates, with_gates
+from pacos.cli.eval_sides import cut_at, said_of, sampling_of, sides_of
 from pacos.cli.eval_suite_plans import SUITES, Asked, Plan, plan_suite
 from pacos.cli.session import OpenRun, find_run, open_run
 from pacos.cli.show import bar, out, print_table, safe, say
 from pacos.errors import UsageError
+from pacos.recipes import EvalOptions, eval_options
 
 if TYPE_CHECKING:
-    from pacos.evaluation.ledger import Ledger
+    import numpy as np
+
+    from pacos.evaluation.ledger import Paired
     from pacos.evaluation.suites.results import SuiteResult
 
 Suite = Annotated[
@@ -27,6 +31,14 @@ Suite = Annotated[
 ]
 Judge = Annotated[
     str | None, typer.Option(help="with --suite: who answers a file's judge questions, MODEL, MODEL@URL or @URL")
+]
+MinAnswer = Annotated[
+    int | None,
+    typer.Option(
+        "--min-answer",
+        help="with --suite memorization: rows with a shorter answer, in tokens, are skipped (16)",
+        min=2,
+    ),
 ]
 
 
@@ -41,25 +53,28 @@ def evaluate_suite(
     name: str | None,
     suite: str,
     changed: Mapping[str, int],
+    overrides: Sequence[str],
     judge: str | None,
+    min_answer: int | None,
     gate: Path | None,
     report: Path | None,
     workspace: Path,
     as_json: bool,
 ) -> None:
     """The whole command. `changed`: limit, seed, tokens and batch size, where not the recipe's."""
-    from pacos.cli.eval import Side, about
+    from pacos.cli.eval import about
     from pacos.evaluation.gates import load_gates
     from pacos.training import read_record
 
-    recipe = {**read_record(find_run(name)).recipe["eval"], **changed}
+    options = eval_options({**read_record(find_run(name)).recipe["eval"], **changed}, suite, overrides)
     asked = Asked(
         name=suite,
         limit=changed.get("limit"),
-        seed=recipe["seed"],
-        resamples=recipe["resamples"],
-        max_new_tokens=recipe["max_new_tokens"],
+        seed=options.seed,
+        resamples=options.resamples,
+        max_new_tokens=options.max_new_tokens,
         judge=judge,
+        min_answer=min_answer,
         workspace=workspace,
     )
     plan = plan_suite(asked)
@@ -68,8 +83,9 @@ def evaluate_suite(
     refuse_unwritable(target)
     check_ledger(workspace)
     opened = open_run(name)
-    base, tuned = (Side(opened, tuned=tuned, slots=recipe["batch_size"]) for tuned in (False, True))
-    result = run_suite(opened, plan, asked, (base, tuned), about(opened, plan.data))
+    sides = sides_of(opened, options)
+    opened = replace(opened, renderer=cut_at(options.stop, opened.renderer))
+    result = run_suite(opened, plan, options, sides, about(opened, plan.data))
     result = with_gates(result, conditions, asked.seed)
     write_suite(result, target, workspace)
     if as_json:
@@ -80,14 +96,15 @@ def evaluate_suite(
     end_by_gates(result)
 
 
-def run_suite(opened: OpenRun, plan: Plan, asked: Asked, sides: tuple[Any, Any], record: dict[str, Any]) -> SuiteResult:
+def run_suite(
+    opened: OpenRun, plan: Plan, options: EvalOptions, sides: tuple[Any, Any], record: dict[str, Any]
+) -> SuiteResult:
     """Both models on the suite."""
     import numpy as np
 
     from pacos.evaluation.suites.results import suite_result
-    from pacos.inference import Sampling
 
-    sampling = Sampling(max_new_tokens=asked.max_new_tokens)
+    sampling = sampling_of(options)
     say(f"suite {plan.name}")
     with bar(plan.name) as shown:
         rows, facts = plan.run(
@@ -97,23 +114,25 @@ def run_suite(opened: OpenRun, plan: Plan, asked: Asked, sides: tuple[Any, Any],
         plan.name,
         rows,
         plan.measures,
-        rng=np.random.default_rng(asked.seed),
-        resamples=asked.resamples,
+        rng=np.random.default_rng(options.seed),
+        resamples=options.resamples,
         by_kind=plan.by_kind,
         facts=facts,
-        record={**record, "suite": plan.name, "data": plan.data, "sampling": asdict(sampling), "seed": asked.seed},
+        record={
+            **record,
+            "suite": plan.name,
+            "data": plan.data,
+            "sampling": said_of(sampling, options),
+            "seed": options.seed,
+        },
     )
 
 
-def suites_difference(
-    ledger: Ledger, first: int, second: int, seed: int, resamples: int, report: Path | None, as_json: bool
-) -> None:
+def show_suite(found: Paired, rng: np.random.Generator, resamples: int, report: Path | None, as_json: bool) -> None:
     """`pacos eval diff` of two entries of one suite."""
-    import numpy as np
-
     from pacos.evaluation.suites.keep import suite_difference
 
-    result = suite_difference(ledger, first, second, rng=np.random.default_rng(seed), resamples=resamples)
+    result = suite_difference(found, rng=rng, resamples=resamples)
     if report:
         write_suite_files(result, report)
     if as_json:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pacos.cli import train
-from pacos.cli.eval import Options, evaluate_run, print_evaluation, write_evaluation
+from pacos.cli.eval import evaluate_run, print_evaluation, write_evaluation
 from pacos.cli.session import open_run
 from pacos.cli.show import duration, out, safe, say
 from pacos.cli.train import Set, print_result
 from pacos.errors import UsageError
-from pacos.recipes import Recipe, load_recipe, resolved_tree
+from pacos.recipes import Recipe, eval_options, load_recipe, resolved_tree
 
 if TYPE_CHECKING:
     from pacos.evaluation import Evaluation
@@ -48,7 +48,7 @@ def quickstart(
     if stored.exists():
         out().print(json.loads(stored.read_text(encoding="utf-8"))["verdict"], markup=False)
     else:
-        evaluation = evaluate_run(open_run(target), Options(**record.recipe["eval"]))
+        evaluation = evaluate_run(open_run(target), eval_options(record.recipe["eval"], str(target)))
         write_evaluation(evaluation, target / "eval")
         print_evaluation(evaluation)
         print_answers(evaluation)

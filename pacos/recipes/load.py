@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from pacos.errors import UsageError, did_you_mean
-from pacos.recipes.schema import Recipe
+from pacos.recipes.schema import EvalOptions, Recipe
 
 FOLDER = Path(__file__).parent
 
@@ -64,6 +64,16 @@ def recipe_from_tree(tree: dict[str, Any], place: str) -> Recipe:
         return Recipe.model_validate(tree)
     except ValidationError as error:
         raise UsageError("\n".join(f"{place}: {_explain(problem)}" for problem in error.errors())) from None
+
+
+def eval_options(kept: Mapping[str, Any], place: str, overrides: Sequence[str] = ()) -> EvalOptions:
+    """The `eval` section of a recipe, as a run keeps it, with `eval.key=value` overrides applied. Raises UsageError."""
+    tree: dict[str, Any] = {"eval": dict(kept)}
+    for override in overrides:
+        if not override.startswith("eval."):
+            raise UsageError(f"--set {override}: an evaluation takes keys of eval, as in --set eval.temperature=0.7")
+        _set(tree, override)
+    return recipe_from_tree(tree, place).eval
 
 
 def recipe_to_yaml(recipe: Recipe) -> str:

@@ -7,7 +7,7 @@ Unknown keys are errors. What depends on another key is checked in `Recipe`, whe
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -121,6 +121,22 @@ class EvalOptions(Section):
     batch_size: int = Field(32, ge=1, description="answers written at once")
     seed: int = Field(42, ge=0, description="seed of row choice and of the bootstrap")
     resamples: int = Field(2000, ge=100, description="bootstrap resamples")
+    temperature: float = Field(0.0, ge=0, description="0 takes the likeliest token; 0.7 varies, by eval.seed")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="draw from the likeliest tokens that together have this probability"
+    )
+    top_k: int = Field(0, ge=0, description="draw from this many of the likeliest tokens; 0 from all")
+    min_p: float = Field(
+        0.0, ge=0, le=1, description="draw from tokens that are at least this share as likely as the likeliest"
+    )
+    repetition_penalty: float = Field(1.0, gt=0, description="over 1 makes what was said less likely; 1 is none")
+    stop: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), description="an answer also ends before any of these texts"
+    )
+
+
+NO_CUT = {"top_p": 1.0, "top_k": 0, "min_p": 0.0}
+"""The values of options that cut off unlikely tokens at which nothing is cut off."""
 
 
 class TrackOptions(Section):
@@ -170,6 +186,12 @@ class Recipe(Section):
             raise ValueError(
                 "'train.batch_size' has no effect with 'train.batch_tokens'; "
                 "take it out (--set train.batch_size=null), or set train.batch_tokens to 0"
+            )
+        cuts = [name for name, none in NO_CUT.items() if getattr(self.eval, name) != none]
+        if cuts and self.eval.temperature == 0:
+            raise ValueError(
+                f"'eval.{cuts[0]}' has no effect at eval.temperature 0, which takes the likeliest token; "
+                "take it out, or give a temperature"
             )
         if self.data.validation_share + self.data.test_share >= 0.9:
             raise ValueError("data.validation_share and data.test_share leave no rows to train on")
