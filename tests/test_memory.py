@@ -18,7 +18,8 @@ from torch import nn
 
 from pacos.errors import UsageError
 from pacos.models import LoraSpec, Network, attach, load_model, quantize
-from pacos.models.load import load_shape, read_config
+from pacos.models.host_memory import CACHES
+from pacos.models.load import has_native_bf16, load_shape, read_config
 from pacos.models.packs import Pack, make_packs
 from pacos.models.quantize import quantized_linears
 from pacos.models.source import resolve
@@ -263,3 +264,29 @@ def test_a_layer_s_experts_are_no_layers() -> None:
     model = nn.Module()
     model.layers = nn.ModuleList(Layer() for _ in range(2))
     assert decoder_layers(model) == list(model.layers)
+
+
+SHAPES = """
+import torch
+import pacos.models
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+weight = torch.ones(64, 64, dtype=torch.bfloat16)
+for rows in range(1, 400):
+    weight @ torch.ones(64, rows, dtype=torch.bfloat16)
+    if rows == 40:
+        before = resident()
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(
+    not has_native_bf16(torch.device("cpu")), reason="oneDNN compiles products of bf16 where it is native"
+)
+def test_products_of_many_shapes_take_little_more_memory_than_a_few() -> None:
+    environment = {name: value for name, value in os.environ.items() if name not in CACHES} | {"PYTHONPATH": str(ROOT)}
+    by_itself, bounded = (
+        int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment).stdout)
+        for code in (SHAPES.replace("import pacos.models", ""), SHAPES)
+    )
+    assert bounded < by_itself / 3

@@ -265,7 +265,7 @@ def test_memory_between_blocks_in_use_goes_back_to_the_system() -> None:
     """Ten blocks, then ten smaller ones of which the last is kept: by itself glibc would keep the other nine too."""
     code = """
 import sys, torch
-from pacos.models.quantize import give_back_memory
+from pacos.models.host_memory import give_back_memory
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 def blocks(size):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pacos.lazy import lazy
+from pacos.models.host_memory import bound_kernel_caches
 
 if TYPE_CHECKING:
     from pacos.models.adapters import load_adapter, save_adapter
@@ -30,6 +31,8 @@ __all__ = [
     "save_adapter",
     "unwrap",
 ]
+
+bound_kernel_caches()
 
 __getattr__ = lazy(
     __name__,

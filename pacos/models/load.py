@@ -21,6 +21,7 @@ import torch
 
 from pacos.errors import DataError, ResourceError, UsageError, is_out_of_memory
 from pacos.models.catalog import Progress, cache_folder
+from pacos.models.host_memory import give_back_memory, off_file, trim
 from pacos.models.identity import ModelIdentity, weight_files, weights_sha256
 from pacos.models.quantize import SKIP, bitsandbytes, count_parameters, quantized_linears, steady
 from pacos.models.quiet import quiet
@@ -63,9 +64,14 @@ def load_model(
     source = resolve(name, revision, progress=progress)
     files = weight_files(source.folder)
     config = read_config(source)
+    if quantization == "nf4" and place.type == "cpu":
+        give_back_memory()
     with _explained(source):
         nf4 = nf4_config(double_quant, compute_dtype, head_of(config)) if quantization == "nf4" else None
         model = _from_files(source, config, compute_dtype, place, nf4)
+    if nf4 is not None and place.type == "cpu":
+        off_file(p for p in model.parameters() if p.is_floating_point())
+    trim()
     for linear in quantized_linears(model).values():
         steady(linear)
     identity = ModelIdentity(

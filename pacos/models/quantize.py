@@ -22,13 +22,13 @@ import threading
 import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pacos.errors import UsageError
+from pacos.models.host_memory import give_back_memory
 
 BLOCK = 64
 SKIP = ("lm_head",)
@@ -38,9 +38,6 @@ KERNELS = {
     torch.float16: "cdequantize_blockwise_cpu_nf4_fp16",
 }
 """bitsandbytes' own functions, by what they write."""
-
-M_MMAP_THRESHOLD = -3
-"""glibc's number for it in malloc.h; setting it also ends its growing by itself."""
 
 _memory = threading.local()
 _NOTHING = torch.empty(0, dtype=torch.uint8)
@@ -184,18 +181,6 @@ def other_memory() -> Iterator[None]:
         yield
     finally:
         _memory.bytes = before
-
-
-@cache
-def give_back_memory() -> bool:
-    """Have glibc return each freed block of 4 MB and more to the system at once, for the life of the process.
-
-    By itself it keeps such blocks, up to 32 MB, for requests to come, between which memory is lost: 1.8 of 8 GB in a step at
-    Phi-3-mini's shapes. Whoever takes 4-bit weights is short of memory. False where there is no glibc.
-    """
-    if sys.platform != "linux" or not hasattr(libc := ctypes.CDLL(None), "mallopt"):
-        return False
-    return bool(libc.mallopt(M_MMAP_THRESHOLD, 4 << 20))
 
 
 def quantized_linears(model: nn.Module) -> dict[str, Any]:

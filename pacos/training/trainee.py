@@ -9,6 +9,7 @@ import torch
 
 from pacos.errors import UsageError
 from pacos.models import Adapter, LoadedModel, LoraSpec, Network, attach
+from pacos.models.host_memory import give_back_memory
 from pacos.models.kernels.cuda_layers import use_cuda_kernels
 from pacos.recipes import Recipe
 from pacos.training.distributed import ALONE, Peers
@@ -55,6 +56,8 @@ def set_up(recipe: Recipe, loaded: LoadedModel, peers: Peers = ALONE) -> Trainee
             kind = loaded.model.config.model_type
             raise UsageError(f"train.gradient_checkpointing: model type '{kind}' does not offer it; set it to false")
         loaded.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        if loaded.device.type == "cpu":
+            give_back_memory()
     kernels = use_cuda_kernels(loaded.device, options.compile)
     if peers.size > 1 and not why_whole(recipe, network):
         shard(network, adapter, loaded.compute_dtype)
