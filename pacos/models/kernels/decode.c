@@ -267,8 +267,12 @@ static void block_products(const uint32_t *laid, i64 rows, const uint32_t *w, i6
 /* out (N, all their outputs side by side) (+)= x through `count` matrices of one input. Called by all threads; `laid` is room
  * for x laid out. */
 static void through(const Matrix *matrices, i64 count, const void *x, i64 rows, float *out, i64 stride, int add, void *laid, i64 wide) {
-    /* pieces of a matrix: long where it is read once, small enough to stay in the first cache where it is read for many rows */
-    i64 k = matrices[0].in, piece = rows <= TILE ? 64 : CACHE / (k * (wide ? 4 : 2)) / TILE * TILE, pieces = 0;
+    /* pieces of a matrix: where it is read once, as long as they can be, one a thread, since memory is fastest read on and on;
+     * small enough to stay in the first cache where it is read for many rows */
+    i64 k = matrices[0].in, all = 0, pieces = 0;
+    for (i64 m = 0; m < count; m++) all += matrices[m].out;
+    i64 shares = num_threads() * TILE, fits = CACHE / (k * (wide ? 4 : 2)) / TILE;
+    i64 piece = (rows <= TILE ? (all + shares - 1) / shares : fits) * TILE;
     int blocks = in_blocks(rows, k, wide);
     if (piece < TILE) piece = TILE;
     if (blocks) piece = PIECE;

@@ -3,8 +3,9 @@
     decoder = decoder_of(network)                    None where a part of the model is none that is known
     decoder.logits(ids, lengths, owners, kept)       (N, V) in fp32, and the new keys and values are in the cache
 
-What the model is made of is told to C as pointers to torch's own memory: nothing is copied, packed or converted. They are
-taken anew for each call of the engine, since training moves and changes weights. Other models, devices and dtypes keep
+What the model is made of is told to C as pointers to torch's own memory: nothing is packed or converted, and weights that are
+not trained are moved to large pages once (pages.py). The pointers are taken anew for each call of the engine, since
+training moves and changes weights. Other models, devices and dtypes keep
 transformers' forward pass, which is also what the tests compare this to.
 """
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from pacos.models.kernels import native
 from pacos.models.kernels.gated import ACTIVATIONS, KNOWN, _activation
 from pacos.models.kernels.norms import PLAIN
+from pacos.models.kernels.pages import into_large_pages
 from pacos.models.lora import LoraLinear
 from pacos.models.projections import WINDOW_IN, window_of
 from pacos.models.switch import SwitchLinear
@@ -199,7 +201,10 @@ def decoder_of(network: Any) -> Decoder | None:
         and native.fits(*(x.data for x in (*tensors, *rest)))
         and all(x.dtype == torch.float32 and x.is_contiguous() and x.device.type == "cpu" for x in masters)
     )
-    return Decoder(model, decoder) if fits else None
+    if not fits:
+        return None
+    into_large_pages(base_of(m).weight for m in linears)
+    return Decoder(model, decoder)
 
 
 def base_of(module: Any) -> Any:
