@@ -3,15 +3,21 @@
 The first 64 prompts of Alpaca by the Alpaca template, SmolLM2-135M-Instruct in bf16. Every answer is exactly as many tokens
 as asked for, stop tokens or not, so all do the same work. transformers gets its prompts sorted by length, which is its
 best; each contender warms up first. Also: memory over 1,000 prompts, and scoring beside the forward pass of training.
+
+llama.cpp is measured by its server (llama_server.py) and by the rows of its library (llama_rows.py), where they are there.
+`python benchmarks/generate.py WORD ...` measures the contenders that have a word in their name, and keeps the others' figures.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.common import (
     ALPACA,
+    RESULTS,
     alpaca_rows,
     forget_peak,
     in_own_process,
@@ -27,14 +34,17 @@ from benchmarks.common import (
     write_result,
 )
 from benchmarks.llama_rows import Llama
+from benchmarks.llama_server import llama_server
 
 MODEL = "smollm2-135m-instruct"
 PROMPTS, STREAM = 64, 4
-BATCHES = {64: (1, 16, 32, 64)}
+BATCHES = {64: (1, 16, 32, 64), 128: (1, 32, 64)}
 """New tokens an answer -> how many prompts transformers gets at once."""
+ROOM = 384
+"""Tokens of a slot of llama.cpp: prompt and answer."""
 
 TYPES = ("bf16", "q8_0")
-"""Of the GGUF files that llama.cpp reads, where llama-cpp-python is installed."""
+"""Of the GGUF files that llama.cpp reads."""
 
 
 def real_prompts(count: int) -> list[list[int]]:
@@ -141,8 +151,9 @@ def scoring() -> dict[str, Any]:
     return {"rows": len(rows), "tokens": sum(len(row.ids) for row in rows), "seconds": seconds}
 
 
-def llama_cpp(slots: int, tokens: int, type: str) -> dict[str, Any]:
-    """The rows of llama.cpp's server with parallel slots: all prompts read, then a token of each row a step."""
+@contextmanager
+def gguf_file(type: str) -> Iterator[Path]:
+    """The model as a GGUF file of one type."""
     from pacos.export.gguf_write import write_gguf
     from pacos.export.merge import merged_weights
     from pacos.export.origin import open_origin
@@ -151,53 +162,67 @@ def llama_cpp(slots: int, tokens: int, type: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.gguf"
         write_gguf(origin, merged_weights(origin, "bf16"), path, type)
-        llama = Llama(path, slots, room=256)
-        return timed(llama.answer, real_prompts(PROMPTS if slots > 1 else STREAM), tokens)
+        yield path
 
 
+def llama_cpp(slots: int, tokens: int, type: str) -> dict[str, Any]:
+    """The rows of llama.cpp's library: all prompts read, then a token of each row a step."""
+    with gguf_file(type) as path:
+        return timed(Llama(path, slots, ROOM).answer, real_prompts(PROMPTS if slots > 1 else STREAM), tokens)
+
+
+def llama_cpp_server(slots: int, tokens: int, type: str) -> dict[str, Any]:
+    """llama.cpp's server with as many slots."""
+    with gguf_file(type) as path, llama_server(path, slots, ROOM) as server:
+        return timed(server.answer, real_prompts(PROMPTS if slots > 1 else STREAM), tokens)
+
+
+LLAMAS = {"llama.cpp server": llama_cpp_server, "llama.cpp": llama_cpp}
 CONTENDERS: dict[str, Callable[[], dict[str, Any]]] = {
     **{f"ours, {slots} at once, {n} tokens": partial(ours, slots, n) for n in BATCHES for slots in (1, 64)},
-    **{f"transformers, {b} at once, {n} tokens": partial(transformers, b, n) for n in BATCHES for b in BATCHES[n]},
     **{
-        f"llama.cpp {t}, {slots} at once, 64 tokens": partial(llama_cpp, slots, 64, t)
+        f"{name} {t}, {slots} at once, {n} tokens": partial(run, slots, n, t)
+        for name, run in LLAMAS.items()
+        for n in BATCHES
         for t in TYPES
         for slots in (1, 64)
     },
+    **{f"transformers, {b} at once, {n} tokens": partial(transformers, b, n) for n in BATCHES for b in BATCHES[n]},
     "memory": memory,
     "scoring": scoring,
 }
 
 
-def main() -> None:
-    figures = {}
+def main(words: Sequence[str]) -> None:
+    path = RESULTS / "generate.json"
+    figures = json.loads(path.read_text(encoding="utf-8"))["figures"] if words else {}
+    figures = {name: figure for name, figure in figures.items() if name in CONTENDERS}
     for name in CONTENDERS:
-        figures[name] = in_own_process(Path(__file__), name, 600)
-        print(name, figures[name], flush=True)
-    write_result("generate", figures, ratios_of(figures))
+        if not words or any(word in name for word in words):
+            began = datetime.now(UTC).isoformat(timespec="minutes")
+            figures[name] = {"began": began, **in_own_process(Path(__file__), name, 600)}
+            print(name, figures[name], flush=True)
+            write_result("generate", figures, ratios_of(figures))
 
 
 def ratios_of(figures: dict[str, Any]) -> dict[str, float]:
-    """Ours over theirs, and the highest peak of a hundred prompts over the first."""
-    rate = {name: figure.get("tokens_per_second", 0.0) for name, figure in figures.items()}
+    """Ours over theirs where both were measured, and the highest peak of a hundred prompts over the first."""
+    rate = {name: figure["tokens_per_second"] for name, figure in figures.items() if "tokens_per_second" in figure}
     ratios = {}
     for n, batches in BATCHES.items():
-        best = max(rate[f"transformers, {batch} at once, {n} tokens"] for batch in batches)
-        ratios[f"all prompts, {n} tokens: ours / transformers at its best"] = (
-            rate[f"ours, 64 at once, {n} tokens"] / best
-        )
-        alone = rate[f"transformers, 1 at once, {n} tokens"]
-        ratios[f"one stream, {n} tokens: ours / transformers"] = rate[f"ours, 1 at once, {n} tokens"] / alone
-    for t in TYPES:
-        for slots, what in ((64, "all prompts"), (1, "one stream")):
-            theirs = rate[f"llama.cpp {t}, {slots} at once, 64 tokens"]
-            if theirs:
-                ratios[f"{what}, 64 tokens: ours / llama.cpp {t}"] = rate[f"ours, {slots} at once, 64 tokens"] / theirs
-    peaks = figures["memory"]["peak_gb_of_each_hundred"]
-    seconds = figures["scoring"]["seconds"]
-    ratios["memory: last hundred of 1,000 prompts / second"] = peaks[-1] / peaks[1]
-    ratios["scoring: training's forward pass / ours"] = seconds["forward"] / seconds["score"]
+        for slots, what, taken in ((64, "all prompts", batches), (1, "one stream", (1,))):
+            own, at = rate.get(f"ours, {slots} at once, {n} tokens"), f"{slots} at once, {n} tokens"
+            best = [x for b in taken if (x := rate.get(f"transformers, {b} at once, {n} tokens"))]
+            theirs = {f"{name} {t}": rate.get(f"{name} {t}, {at}") for name in LLAMAS for t in TYPES}
+            theirs["transformers at its best" if slots > 1 else "transformers"] = max(best, default=None)
+            ratios |= {f"{what}, {n} tokens: ours / {name}": own / x for name, x in theirs.items() if own and x}
+    if "peak_gb_of_each_hundred" in (kept := figures.get("memory", {})):
+        peaks = kept["peak_gb_of_each_hundred"]
+        ratios["memory: last hundred of 1,000 prompts / second"] = peaks[-1] / peaks[1]
+    if "seconds" in (scored := figures.get("scoring", {})):
+        ratios["scoring: training's forward pass / ours"] = scored["seconds"]["forward"] / scored["seconds"]["score"]
     return ratios
 
 
 if __name__ == "__main__" and not run_one(CONTENDERS):
-    main()
+    main(sys.argv[1:])
