@@ -13,7 +13,7 @@ import torch
 from transformers import AutoConfig
 
 from pacos.cli.plan_tables import money, roughly, size
-from pacos.errors import UsageError
+from pacos.errors import UsageError, UserError
 from pacos.models.packs import make_packs
 from pacos.models.quantize import count_parameters
 from pacos.prompts import Rendered
@@ -27,6 +27,7 @@ from pacos.training.shapes import shape_of
 from pacos.training.symbolic import Trace
 from pacos.training.work import Count, alike, count, evaluation_flops, filled, training_flops, work_by
 from tests.conftest import Cli
+from tests.families import tiny_config
 from tests.tiny import tiny_model
 
 GIB = 2**30
@@ -341,6 +342,34 @@ def test_small_figures_keep_two_digits() -> None:
 def test_a_model_without_heads_has_no_attention_to_compute() -> None:
     config = AutoConfig.for_model("mamba", hidden_size=32, num_hidden_layers=2)
     assert evaluation_flops(trace_of(1000, 10, 7), config, Count(1, 100, 20, 500)) == 2 * (100 * 1007 + 20 * 10)
+
+
+def full_plan(config: Any) -> Plan:
+    recipe = load_recipe("quickstart", ["method=full", "lora=null"])
+    return make_plan(recipe, work_by(DATA["tatsu-lab/alpaca"], recipe), config, RUNTIME)
+
+
+@pytest.mark.parametrize("family", ["mixtral", "qwen2_moe"])
+def test_a_mixture_of_experts_is_planned_in_fp32_too(family: str) -> None:
+    plan = full_plan(tiny_config(family))
+    wide, narrow = (plan.demand(plan.recipe, dtype).trace for dtype in (torch.float32, torch.bfloat16))
+    assert wide.layers == narrow.layers
+    assert wide.peaks["load"]["weights"] == pytest.approx(2 * narrow.peaks["load"]["weights"], rel=1e-3)
+    assert wide.trained == narrow.trained
+    assert wide.operations == pytest.approx(narrow.operations, rel=0.2)
+
+
+def test_kinds_of_layers_that_follow_from_their_number_are_left_to_the_config() -> None:
+    config = shallow(AutoConfig.for_model("bamba", num_hidden_layers=12, attn_layer_indices=[1]), 3)
+    assert len(config.layer_types) == 3
+
+
+def test_a_family_whose_step_does_not_run_on_shapes_is_a_line() -> None:
+    plan = full_plan(tiny_config("deepseek_v3", qk_rope_head_dim=6, head_dim=8))
+    with pytest.raises(
+        UserError, match="cannot be planned: the step of model type 'deepseek_v3' does not run on shapes"
+    ):
+        plan.demand(plan.recipe, torch.float32)
 
 
 @pytest.mark.parametrize(

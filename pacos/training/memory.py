@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -150,7 +151,8 @@ def shallow(config: Any, layers: int) -> Any:
     text = few.get_text_config()
     text.num_hidden_layers = layers
     if getattr(text, "layer_types", None):
-        text.layer_types = list(text.layer_types)[:layers]
+        with suppress(AttributeError):  # Bamba tells them by the number of layers
+            text.layer_types = list(text.layer_types)[:layers]
     return few
 
 

@@ -9,6 +9,7 @@ Time is a range, from the low to the high end of the efficiency that is assumed 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -88,12 +89,16 @@ class Plan:
         return in_eight_bits(found, demand, devices) if method == EIGHT else found
 
     def demand(self, recipe: Recipe, dtype: torch.dtype, size: int = 0) -> Demand:
-        """Of the longest batch's first pack; with `size`, of a pack that holds about so many tokens."""
+        """Of the longest batch's first pack; with `size`, of a pack that holds about so many tokens.
+
+        Raises UserError for a family whose code does not run on shapes.
+        """
         key = (recipe.method, dtype, size, recipe.train.gradient_checkpointing, recipe.train.pack_tokens)
         if key not in self.kept:
             rows = filled([self.work.longest[0], *self.work.sample], size) if size else self.work.longest
             packs = [build_pack(rows)] if size else make_packs(rows, recipe.train.pack_tokens)
-            self.kept[key] = demand_of(recipe, self.config, dtype, packs)
+            with explained(recipe, self.config):
+                self.kept[key] = demand_of(recipe, self.config, dtype, packs)
         return self.kept[key]
 
     def largest_pack(self, method: str, recipe: Recipe, dtype: torch.dtype, device: Device, devices: int) -> int:
@@ -147,6 +152,21 @@ def changes(recipe: Recipe, devices: int) -> Iterator[tuple[str, Recipe, int]]:
         if number > devices:
             yield f"--gpus {number}", recipe, number
     yield f"--gpus {max(8, devices)} --set train.gradient_checkpointing=true", checkpointed, max(8, devices)
+
+
+@contextmanager
+def explained(recipe: Recipe, config: Any) -> Iterator[None]:
+    """Whatever the code of any family raises where tensors hold nothing, or by a config that contradicts itself, as a line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"{recipe.model.base}: cannot be planned: the step of model type '{config.model_type}' does not run on shapes "
+            f"({type(error).__name__}: {said}); pacos train may still run it, with train.max_steps=3 to see its memory"
+        ) from None
 
 
 def with_checkpointing(recipe: Recipe) -> Recipe:

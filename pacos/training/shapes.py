@@ -83,6 +83,15 @@ def kernels_by_shape() -> Iterator[None]:
         yield
 
 
+def grouped_product(a: Tensor, b: Tensor, ends: Tensor) -> Tensor:
+    """What torch's product of groups of rows with a matrix each gives: its own rule of shapes takes 16 bits alone.
+
+    a (T, K), b (E, K, N) -> (T, N); and the gradient of b: a (K, T), b (T, N) -> (E, K, N).
+    """
+    shape = (a.shape[0], b.shape[-1]) if b.ndim == 3 else (len(ends), a.shape[0], b.shape[1])
+    return a.new_empty(shape)
+
+
 def forward_on_cpu(linear: Any, x: Tensor) -> Tensor:
     """What a packed matrix does with tensors that are on the CPU."""
     y = quantize._UnpackedProduct.apply(x, linear.weight.detach(), linear.weight.quant_state)

@@ -24,7 +24,7 @@ from pacos.models.packs import Pack
 from pacos.models.quantize import count_parameters
 from pacos.models.quiet import quiet
 from pacos.recipes import Recipe
-from pacos.training.shapes import META, kernels_by_shape, num_bytes, shape_of, tensors_of
+from pacos.training.shapes import META, grouped_product, kernels_by_shape, num_bytes, shape_of, tensors_of
 from pacos.training.sharding import decoder_layers
 from pacos.training.train import accumulate, masked_cross_entropy
 from pacos.training.trainee import Trainee, set_up
@@ -73,7 +73,8 @@ class Ledger(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:
             return 1.0  # a loss or a norm on its way to Python: any finite number will do
-        made = func(*args, **(kwargs or {}))
+        wide = func is torch.ops.aten._grouped_mm.default and args[0].dtype == torch.float32
+        made = grouped_product(*args[:3]) if wide else func(*args, **(kwargs or {}))
         self.operations += not func.is_view
         for tensor in made if isinstance(made, (tuple, list)) else (made,):
             if isinstance(tensor, Tensor):
