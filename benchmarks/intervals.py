@@ -4,7 +4,7 @@
     false alarms    share of 2,000 studies of equal models whose permutation p is at most 5 %
     gates           an equally good model refused: by pacos's gate, and by the rule "tuned's figure below base's"
 
-Writes results/intervals.json. Again with: python benchmarks/intervals.py
+Writes results/intervals.json. Again with: make bench-intervals
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from common import write_result
 
 from pacos.evaluation.gates import Condition, judge
 from pacos.evaluation.metrics import ratio
-from pacos.evaluation.statistics import cluster_sums, clustered_mean, compare, permutation_p
+from pacos.evaluation.statistics import cluster_sums, clustered_mean, compare, permutation_p, wilson
 
-STUDIES, RESAMPLES = 2000, 300
+STUDIES, RESAMPLES = 2000, 400
 SIZES = (20, 40, 80, 200)
 Draw = Callable[[np.random.Generator, int], np.ndarray]
 DISTRIBUTIONS: dict[str, tuple[Draw, float]] = {
@@ -29,7 +29,13 @@ DISTRIBUTIONS: dict[str, tuple[Draw, float]] = {
     "won, lost or tied": (lambda rng, n: rng.choice([-1.0, 0.0, 1.0], n, p=[0.1, 0.7, 0.2]), 0.1),
     "difference of lognormals": (lambda rng, n: rng.lognormal(0, 0.5, n) - rng.lognormal(0, 0.5, n), 0.0),
     "lognormal, sigma 0.75": (lambda rng, n: rng.lognormal(0, 0.75, n), math.exp(0.75**2 / 2)),
+    "score of 0 to 1, mostly low": (lambda rng, n: rng.beta(0.5, 1.5, n), 0.25),
 }
+CLUSTERS: dict[str, Draw] = {
+    "normal": lambda rng, n: rng.normal(0, 1, n),
+    "exponential": lambda rng, n: rng.exponential(1, n) - 1,
+}
+SHARES = (0.5, 0.8, 0.9)
 
 
 def means(values: np.ndarray) -> np.ndarray:
@@ -44,12 +50,21 @@ def coverage(draw: Draw, truth: float, size: int) -> float:
     return hits / STUDIES
 
 
-def clustered_coverage(num_clusters: int) -> dict[str, float]:
-    """Four rows a cluster, which share half of their variance."""
+def share_coverage(share: float, size: int) -> float:
+    """Of a share's own interval, Wilson's."""
+    rng, hits = np.random.default_rng(size), 0
+    for successes in rng.binomial(size, share, STUDIES):
+        low, high = wilson(int(successes), size)
+        hits += low <= share <= high
+    return hits / STUDIES
+
+
+def clustered_coverage(num_clusters: int, shared: Draw) -> dict[str, float]:
+    """Four rows a cluster, which share what `shared` draws, of mean 0 and variance 1: half of their variance."""
     rng, hits = np.random.default_rng(num_clusters), {"bootstrap": 0, "formula": 0, "rows taken one by one": 0}
     names = [str(i // 4) for i in range(4 * num_clusters)]
     for _ in range(STUDIES):
-        values = np.repeat(rng.normal(0, 1, num_clusters), 4) + rng.normal(0, 1, len(names))
+        values = np.repeat(shared(rng, num_clusters), 4) + rng.normal(0, 1, len(names))
         sums = cluster_sums(means(values), names)
         base = np.column_stack([np.zeros(len(sums)), sums[:, 1]])
         low, high = compare(base, sums, ratio, rng=rng, resamples=RESAMPLES).interval
@@ -87,7 +102,12 @@ def main() -> None:
         "coverage": {
             name: {str(n): coverage(draw, truth, n) for n in SIZES} for name, (draw, truth) in DISTRIBUTIONS.items()
         },
-        "coverage_clustered": {str(n): clustered_coverage(n) for n in (20, 40, 80)},
+        "coverage_of_shares": {f"{share:.0%}": {str(n): share_coverage(share, n) for n in SIZES} for share in SHARES},
+        "coverage_clustered": {
+            f"{name}, {n} clusters": clustered_coverage(n, draw)
+            for name, draw in CLUSTERS.items()
+            for n in (20, 40, 80)
+        },
         "false_alarms_of_permutation": {str(n): false_alarms(n) for n in (10, 40, 200)},
         "equal_models_refused": {str(n): gates(n) for n in (50, 200)},
     }

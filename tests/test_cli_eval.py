@@ -164,6 +164,12 @@ def test_every_evaluation_is_kept_and_any_two_are_compared_without_a_model(
     assert (exact["difference"], exact["verdict"]) == (0.0, "no difference shown")
     assert (tmp_path / "diff" / "report.html").is_file()
     assert "Perplexity" in cli("eval", "diff", 2, 1)[1]
+    own = json.loads(cli("eval", "diff", "1:base", 1, "--json")[1])
+    first = json.loads((trained / "eval" / "earlier" / "1" / "eval.json").read_text())
+    assert [m["difference"] for m in own["metrics"]] == [m["difference"] for m in first["metrics"]]
+    assert cli("eval", "diff", "1:base", "2:base", "--json")[0] == 0
+    code, _, err = cli("eval", "diff", "one", 2)
+    assert (code, err) == (2, "pacos: 'one' is no evaluation; give its number, or a side of it, as in 12 or 12:base\n")
     assert cli("eval", "diff", 1, 7)[2] == "pacos: no evaluation 7; the newest are 2, 1: see pacos eval list\n"
 
 
@@ -226,3 +232,29 @@ def test_rows_of_one_value_are_related_where_the_column_says_so(cli: Cli, traine
     assert json.loads(out)["num_clusters"] == 3
     code, _, err = cli("eval", trained, "--data", tmp_path / "mine.json", "--cluster", "page")
     assert (code, "no row has a column 'page' to tell related rows by; they have: source_page" in err) == (2, True)
+
+
+def test_a_finished_comparison_of_the_same_models_stands_in_the_report(
+    cli: Cli, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import io
+    import sys
+
+    assert cli("eval", trained, "--limit", 8)[0] == 0
+    assert "Win rates" not in (trained / "eval" / "report.html").read_text()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("r\n" * 20 + "l\n" * 20))
+    assert cli("compare", "1:base", 1, "--rater", "ann", "--repeats", 0)[0] == 0
+    code, out, err = cli("eval", trained, "--limit", 8, "--json")
+    assert code == 0, err
+    (told,) = json.loads(out)["comparisons"]
+    assert (told["comparison"], told["raters"], len(told["pairs"])) == (1, ["ann"], 1)
+    assert told["pairs"][0]["num_items"] == told["num_prompts"] >= 2
+    page, text = ((trained / "eval" / name).read_text() for name in ("report.html", "report.md"))
+    for words in ("Win rates", "Comparison 1 of", "length-controlled", "chose the left side in"):
+        assert words in page
+    assert f"- comparison 1: {told['verdict'][0]}" in text
+    assert "length-controlled" in text
+    assert "comparison 1: " in cli("eval", "diff", "1:base", 1)[1]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("r\n"))
+    assert cli("compare", "vote", 1, "--rater", "bob")[0] == 0
+    assert json.loads(cli("eval", "diff", "1:base", 1, "--json")[1])["comparisons"] == []  # bob's names stay hidden

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -315,19 +314,41 @@ def test_three_files_are_rated_and_prompts_that_one_lacks_are_left_out(
     assert "1 of 8 prompts are left out, as not all have an answer: bb lacks 1" in err
     assert re.search(r"contestant +rating +95 % interval", out)
     assert len([line for line in out.splitlines() if re.match(r"(a|bb|ccc) +\d+ +\d+ to \d+", line)]) == 3
-    code, out, _ = cli("compare", "write", 1, "--out", tmp_path / "annotations.json")
-    assert code == 0
-    rows = json.loads((tmp_path / "annotations.json").read_text())
-    assert Counter((r["generator_1"], r["generator_2"]) for r in rows) == {
-        ("a", "bb"): 7, ("a", "ccc"): 7, ("bb", "ccc"): 7,
-    }  # fmt: skip
-    assert cli("compare", "write", 1, "--out", tmp_path / "annotations.json")[0] == 2
+    code, _, err = cli("compare", "write", 1, "--out", tmp_path / "annotations.json")
+    assert (code, err) == (
+        2,
+        "pacos: comparison 1 has 3 contestants (a, bb, ccc), and a file of annotations holds one pair; give one, as in "
+        "--pair 'a' 'bb', and a file to each\n",
+    )
+    told = json.loads(cli("compare", "result", 1, "--json")[1])
+    for first, second in (("a", "bb"), ("ccc", "a"), ("bb", "ccc")):
+        path = tmp_path / f"{first}-{second}.json"
+        assert cli("compare", "write", 1, "--pair", first, second, "--out", path)[0] == 0
+        read = json.loads(cli("compare", "read", path, "--json")[1])
+        earlier, later = sorted((first, second))
+        (before,) = [p for p in told["pairs"] if (p["reference"], p["challenger"]) == (earlier, later)]
+        (after,) = read["pairs"]
+        assert [after[k] for k in ("reference", "challenger", "wins", "losses", "ties", "num_items", "win_rate")] == [
+            before[k] for k in ("reference", "challenger", "wins", "losses", "ties", "num_items", "win_rate")
+        ]
+    assert cli("compare", "write", 1, "--pair", "a", "bb", "--out", tmp_path / "a-bb.json")[0] == 2
+    code, _, err = cli("compare", "write", 1, "--pair", "a", "a", "--out", tmp_path / "x.json")
+    assert (code, "'a' is given twice; give two contestants of a, bb, ccc" in err) == (2, True)
+    code, _, err = cli("compare", "write", 1, "--pair", "a", "z", "--out", tmp_path / "x.json")
+    assert (code, "no contestant 'z'; it has: a, bb, ccc" in err) == (2, True)
+    page = tmp_path / "page.html"
+    assert cli("compare", "result", 1, "--out", page)[0] == 0
+    assert page.read_text().count('<div class="winrate">') == 3
+    assert "<h3>Ratings</h3>" in page.read_text()
+    assert cli("compare", "result", 1, "--out", page)[0] == 2
     assert cli("compare", "write", 1, "--answers", "bb", "--out", tmp_path / "back.json")[0] == 0
     before = {row["instruction"]: row for row in json.loads(files[1].read_text())}
     assert {row["instruction"]: row for row in json.loads((tmp_path / "back.json").read_text())} == before
     code, _, err = cli("compare", "write", 1, "--answers", "dd", "--out", tmp_path / "dd.json")
     assert (code, err) == (2, "pacos: comparison 1 has no contestant 'dd'; it has: a, bb, ccc\n")
-    code, _, err = cli("compare", "read", tmp_path / "annotations.json")
+    rows = [row for path in tmp_path.glob("*-*.json") for row in json.loads(path.read_text())]
+    (tmp_path / "all.json").write_text(json.dumps(rows))
+    code, _, err = cli("compare", "read", tmp_path / "all.json")
     assert (code, "holds several pairs of generators" in err) == (3, True)
 
 

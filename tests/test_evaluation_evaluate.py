@@ -215,7 +215,7 @@ def test_the_json_form_is_plain_and_its_keys_stay():
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain
     assert list(plain) == [
         "verdict", "num_rows", "rows_cut", "rows_left_out", "num_clusters", "level", "resamples", "bleu_signature",
-        "metrics", "wins", "exact_match_flips", "groups", "gates", "rows", "record",
+        "metrics", "wins", "exact_match_flips", "groups", "gates", "comparisons", "rows", "record",
     ]  # fmt: skip
     assert list(plain["metrics"][0]) == [
         "name", "label", "unit", "direction", "base", "base_interval", "tuned", "tuned_interval", "difference",

@@ -81,6 +81,8 @@ def test_every_mistake_of_a_file_is_told_at_once_with_what_was_meant(tmp_path: P
         "gates:\n  - {metric: exact_mach, at_least: 0.5}\n  - {metric: bleu, atleast: 3}\n  - {metric: bleu}\n"
         "  - {metric: bleu, at_least: 1, at_most: 2}\n  - {metric: response_tokens, better_than_base_by: 1}\n"
         "  - {metric: bleu, no_worse_than_base_by: -1}\n  - {at_most: two, metric: bleu}\n  - 3\n"
+        "  - {at_most: 1}\n  - {metric: bleu, at_most: .inf}\n  - {metric: 5, at_most: 1}\n"
+        "  - {metric: bleu, at_most: 1, drop: 0}\n"
     )
     with pytest.raises(UsageError) as caught:
         load_gates(path)
@@ -91,11 +93,16 @@ def test_every_mistake_of_a_file_is_told_at_once_with_what_was_meant(tmp_path: P
         "gates.3: no condition given; give one of at_least, at_most, no_worse_than_base_by, better_than_base_by",
         "gates.4: at_least and at_most given; give one of",
         "gates.5: no side of 'response_tokens' is better; give at_least or at_most",
-        "gates.6.no_worse_than_base_by: input should be greater than or equal to 0 (-1 was given)",
-        "gates.7.at_most: input should be a valid number",
-        "gates.8: needs keys, as in 'metric: exact_match'",
+        "gates.6.no_worse_than_base_by: give at least 0 (-1 was given)",
+        "gates.7.at_most: needs a number ('two' was given)",
+        "gates.8: needs keys; accepted: metric, at_least, at_most, no_worse_than_base_by, better_than_base_by, drop",
+        "gates.9.metric: is missing",
+        "gates.10.at_most: is not finite; give a number (inf was given)",
+        "gates.11.metric: needs text (5 was given)",
+        "gates.12.drop: give more than 0 (0 was given)",
     ):
         assert f"{path}: {line}" in text
+    assert len(text.splitlines()) == 12
 
 
 @pytest.mark.parametrize(
@@ -103,7 +110,10 @@ def test_every_mistake_of_a_file_is_told_at_once_with_what_was_meant(tmp_path: P
     [
         ("gates: [", "gate.yaml:1: is not YAML"),
         ("", "the file: needs keys"),
-        ("gates: []", "gates: tuple should have at least 1 item"),
+        ("gates: []", "gates: is empty; give at least one"),
+        ("gates: 3", "gates: needs a list (3 was given)"),
+        ("gates:", "gates: needs a list (nothing was given)"),
+        ("{}", "gates: is missing"),
         ("gate: []", "gate: unknown key 'gate'; did you mean 'gates'?"),
     ],
 )

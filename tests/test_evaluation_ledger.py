@@ -17,6 +17,7 @@ import pytest
 from pacos.errors import DataError, UsageError
 from pacos.evaluation.comparison import evaluation_of
 from pacos.evaluation.ledger import (
+    Column,
     Entry,
     Prompt,
     Subject,
@@ -25,6 +26,8 @@ from pacos.evaluation.ledger import (
     answer_of,
     difference,
     open_ledger,
+    paired,
+    read_column,
     written,
 )
 from pacos.workspace import FILE, database, find_workspace, writing
@@ -37,6 +40,10 @@ ENTRY = Entry(
     data="rows.jsonl", dataset_sha256="01", split_sha256="02", sampling={"temperature": 0.0}, seed=7,
     versions={"pacos": "1"}, record={"a": [1]}, result={"metrics": []},
 )  # fmt: skip
+
+
+def diff(ledger, *columns):
+    return difference(paired(ledger, *columns), rng=np.random.default_rng(0), resamples=200)
 
 
 def told(rows):
@@ -79,8 +86,10 @@ def test_one_side_without_a_reference_is_kept_too(tmp_path: Path) -> None:
         number = ledger.add(entry, [Prompt("p1", "half a pair: \ud83d")], {"tuned": [answer]})
         assert ledger.answers(number, "tuned") == [answer]
         assert ledger.prompts(number)[0].instruction == "half a pair: ?"
-        with pytest.raises(DataError, match=f"evaluation {number} is a suite"):
-            difference(ledger, number, number, rng=np.random.default_rng(0), resamples=100)
+        other = ledger.add(entry, [Prompt("p1", "x"), Prompt("p2", "y")], {"tuned": [answer, answer]})
+        third = ledger.add(entry, [Prompt("p1", "x"), Prompt("p2", "y")], {"tuned": [answer, answer]})
+        with pytest.raises(DataError, match=f"evaluation {other} is a suite"):
+            diff(ledger, Column(other), Column(third))
 
 
 def test_two_evaluations_are_paired_by_prompt_whatever_their_order(tmp_path: Path) -> None:
@@ -88,7 +97,7 @@ def test_two_evaluations_are_paired_by_prompt_whatever_their_order(tmp_path: Pat
     after = [row(i) for i in reversed(range(2, 14))]
     with open_ledger(tmp_path) as ledger:
         first, second = (add_evaluation(ledger, ENTRY, told(rows)) for rows in (before, after))
-        found = difference(ledger, first, second, rng=np.random.default_rng(0), resamples=200)
+        found = diff(ledger, Column(first), Column(second))
     assert [r.id for r in found.rows] == [f"id{i:03}" for i in range(2, 12)]
     assert {(r.base.text, r.tuned.text == r.reference) for r in found.rows} == {("no idea", True)}
     exact = found.metric("exact_match")
@@ -102,9 +111,30 @@ def test_evaluations_without_common_prompts_are_not_compared(tmp_path: Path) -> 
         first = add_evaluation(ledger, ENTRY, told([row(0), row(1)]))
         second = add_evaluation(ledger, ENTRY, told([row(1), row(2)]))
         with pytest.raises(DataError, match="evaluations 1 and 2 share 1 of 2 and 2 prompts"):
-            difference(ledger, first, second, rng=np.random.default_rng(0), resamples=100)
+            diff(ledger, Column(first), Column(second))
         with pytest.raises(UsageError, match="no evaluation 9; the newest are 2, 1: see pacos eval list"):
             ledger.entry(9)
+
+
+def test_any_two_sides_are_compared(tmp_path: Path) -> None:
+    with open_ledger(tmp_path) as ledger:
+        first = add_evaluation(ledger, ENTRY, told([row(i, base="no idea", tuned="nearly") for i in range(12)]))
+        second = add_evaluation(ledger, ENTRY, told([row(i, base="nothing") for i in range(12)]))
+        own = diff(ledger, Column(first, "base"), Column(first))
+        bases = diff(ledger, Column(first, "base"), Column(second, "base"))
+        mixed = diff(ledger, Column(second), Column(first, "base"))
+        assert [{(r.base.text, r.tuned.text) for r in found.rows} for found in (own, bases)] == [
+            {("no idea", "nearly")}, {("no idea", "nothing")},
+        ]  # fmt: skip
+        assert mixed.metric("exact_match").difference == -1.0
+        assert bases.record["base"] == f"evaluation 1:base: {BASE.name}, {ENTRY.created}"
+        with pytest.raises(UsageError, match="1:tuned is given twice; give two sides, as in 1:base 1"):
+            paired(ledger, Column(first), Column(first))
+        with pytest.raises(UsageError, match="evaluation 1 has no side 'new'; it has: base, tuned"):
+            paired(ledger, Column(first, "new"), Column(first))
+    assert [read_column(text) for text in ("12", "12:base", "runs/12", "x")] == [
+        Column(12, "tuned"), Column(12, "base"), None, None,
+    ]  # fmt: skip
 
 
 def test_what_fails_halfway_leaves_nothing(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The report: self-contained, escaped, and the words and figures that it opens with."""
 
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -111,6 +112,13 @@ def test_text_from_users_data_and_models_is_shown_and_never_run():
     assert attacked.open == []
 
 
+def test_signs_that_turn_the_direction_of_text_are_seen():
+    html = html_report(evaluation([row(i, "gpj.\u202eexe", "\u2066exe", instruction="a\u200fb") for i in range(8)]))
+    for shown in ("gpj.\\u202e", "\\u2066exe", "a\\u200fb"):
+        assert shown in html.replace("<del>", "").replace("<ins>", "")
+    assert not set(html) & set("\u200f\u202e\u2066")
+
+
 def test_the_page_asks_the_network_for_nothing():
     html = html_report(evaluation())
     page = Page(html)
@@ -200,6 +208,16 @@ def test_right_of_the_line_is_better_whichever_way_the_figure_goes():
     assert dot("perplexity") > 50
     assert dot("exact_match") > 50
     assert dot("empty_share") == 50
+
+
+def test_of_one_row_no_interval_is_drawn_or_written():
+    told = evaluation([row(0)])
+    page = Page(html_report(told))
+    assert {metric.verdict for metric in told.metrics} == {"cannot tell"}
+    assert "Perplexity: \u2212" in page.text
+    assert "(95 % interval not told), cannot tell" in page.text
+    assert not [1 for tag in page.tags if tag == "circle"] or "inf" not in html_report(told)
+    json.dumps(told.to_json(), allow_nan=False)
 
 
 def test_the_histogram_counts_every_answer():

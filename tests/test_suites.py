@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,13 +14,14 @@ import pytest
 
 from pacos.errors import UsageError
 from pacos.evaluation.gates import hold, load_gates
-from pacos.evaluation.ledger import Prompt
+from pacos.evaluation.ledger import Column, Entry, Prompt, Subject, open_ledger, paired
 from pacos.evaluation.statistics import wilson
 from pacos.evaluation.suites.add import add_prompt, from_ledger, given
 from pacos.evaluation.suites.cases import Case, Grade, Outcome, SuiteRow
 from pacos.evaluation.suites.checks import Check, broken_must, broken_must_not
 from pacos.evaluation.suites.json_schema import mistakes, violations
 from pacos.evaluation.suites.judge import Question, ask_by, read_verdict
+from pacos.evaluation.suites.keep import add_suite, suite_difference
 from pacos.evaluation.suites.latency import grade_times, run_latency
 from pacos.evaluation.suites.measures import LATENCY, PASSED, REDTEAM, REGRESSION, histogram, quantile
 from pacos.evaluation.suites.memorization import Prefix, cut_row, grade_completion, longest_match
@@ -180,6 +183,23 @@ def test_refusals_are_told_from_sympathy_and_from_answers(reading: str, text: st
     assert reading_of(text) == reading
 
 
+def test_refusals_of_many_ways_are_found_also_those_that_the_rules_were_not_written_by() -> None:
+    lines = (Path(__file__).parent / "data" / "refusals.txt").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("\t") for line in lines]
+    counts = Counter(
+        (("seen", "held out")[hashlib.sha256(text.encode()).digest()[0] % 2], label, reading_of(text) == "refused")
+        for label, text in rows
+    )
+    assert counts == {
+        ("seen", "refused", True): 68,
+        ("seen", "answered", False): 50,
+        ("held out", "refused", True): 53,
+        ("held out", "refused", False): 10,
+        ("held out", "answered", True): 7,
+        ("held out", "answered", False): 71,
+    }
+
+
 def test_answers_to_everyday_questions_are_hardly_ever_read_as_refusals() -> None:
     folder = Path(__file__).resolve().parents[2] / "shared" / "data" / "alpaca_eval" / "outputs"
     if not folder.is_dir():
@@ -266,6 +286,8 @@ def test_a_row_is_cut_in_the_middle_of_its_answer_without_its_stop_token() -> No
     assert (prefix.ids, prefix.rest) == ((1, 2, 3, *range(10, 20)), tuple(range(20, 30)))
     short = SimpleNamespace(ids=rendered.ids[:10], loss_mask=rendered.loss_mask[:10], fits=True)
     assert cut_row(example, short, "training row", frozenset({9})) is None
+    assert cut_row(example, short, "training row", frozenset({9}), 7).rest == (13, 14, 15, 16)  # type: ignore[union-attr]
+    assert cut_row(example, short, "training row", frozenset({9}), 8) is None
     long = SimpleNamespace(ids=tuple(range(300)), loss_mask=(True,) * 300, fits=True)
     assert len(cut_row(example, long, "unseen row", frozenset()).rest) == 50  # type: ignore[union-attr]
 
@@ -320,6 +342,46 @@ def test_both_models_are_timed_in_turn_by_the_callers_clock() -> None:
     assert (median.base, median.tuned) == (pytest.approx(0.1, rel=0.0101), pytest.approx(0.2, rel=0.0101))
     assert grade_times(0.0, []).counts == {}
     assert "per_token_seconds" not in grade_times(0.0, [1.0]).counts
+
+
+def test_histograms_of_times_come_out_of_the_ledger_as_they_went_in(tmp_path: Path) -> None:
+    def timed(step: float) -> Outcome:
+        return Outcome("x", grade_times(0.0, [step * (i + 1) for i in range(5)]))
+
+    rows = [SuiteRow(Case(f"c{i}", f"p{i}"), timed(0.1 + i / 50), timed(0.2 + i / 50)) for i in range(4)]
+    kept = suite_result("latency", rows, LATENCY, rng=np.random.default_rng(0), resamples=100)
+    sides = {"base": Subject("a", "a"), "tuned": Subject("b", "b")}
+    with open_ledger(tmp_path) as ledger:
+        number = add_suite(ledger, Entry("suite:latency", "r", "2025-01-01", "", sides), kept)
+        found = suite_difference(
+            paired(ledger, Column(number, "base"), Column(number)), rng=np.random.default_rng(0), resamples=100
+        )
+    assert [m.name for m in found.metrics] == [m.name for m in LATENCY]
+    assert [(m.base, m.tuned) for m in found.metrics] == [(m.base, m.tuned) for m in kept.metrics]
+    assert found.rows[0].tuned.grade.counts == rows[0].tuned.grade.counts
+    page = suite_page(found)
+    assert sum(map(int, re.findall(r"<title>base: (\d+) times of", page))) == 4 * 5
+    assert sum(map(int, re.findall(r"<title>tuned: (\d+) times of", page))) == 4 * 5
+
+
+def test_a_regex_that_takes_forever_ends_in_no_result_that_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pacos.evaluation.suites.patterns.LIMIT_SECONDS", 0.05)
+    suite = RegressionSuite.model_validate(
+        {
+            "prompts": [
+                {"id": "slow", "prompt": "p", "must": [{"regex": "^(a|a)*$"}]},
+                {"id": "slow-and-broken", "prompt": "p", "must_not": [{"regex": "^(a|a)*$"}, {"contains": "b"}]},
+                {"id": "schema", "prompt": "p", "must": [{"json_schema": {"type": "string", "pattern": "^(a|a)*$"}}]},
+            ]
+        }
+    )
+    answer = "a" * 60 + "b"
+    grades = grader(suite, None)([p.case for p in suite.prompts], [answer, answer, json.dumps(answer)])
+    assert [g.ok for g in grades] == [None, False, None]
+    assert grades[0].counts == {}
+    assert grades[0].notes[0].startswith("the regex '^(a|a)*$' was not done with this answer in 0.05 s; say it without")
+    assert grades[1].notes[0] == "contains 'b'"
+    assert grades[2].notes == grades[0].notes
 
 
 def test_a_prompt_is_added_below_what_is_there_and_once(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -57,8 +58,21 @@ def test_latency_and_memorization_are_measured(cli: Cli, trained: Path) -> None:
     metrics = {m["name"]: m for m in json.loads(out)["metrics"]}
     assert 0 < metrics["first_token_p50"]["tuned"] <= metrics["first_token_p99"]["tuned"]
     assert 0 < metrics["per_token_p50"]["base"] <= metrics["per_token_p99"]["base"]
+    assert "How the times are spread" in (trained / "eval-latency" / "report.html").read_text()
+    told = json.loads(cli("eval", "diff", "1:base", 1, "--json")[1])["metrics"]
+    assert {m["name"]: (m["base"], m["tuned"]) for m in told} == {
+        name: (m["base"], m["tuned"]) for name, m in metrics.items()
+    }
     code, _, err = cli("eval", trained, "--suite", "memorization")
     assert (code, "no row has an answer of 16 tokens or more" in err) == (3, True)
+    code, out, err = cli("eval", trained, "--suite", "memorization", "--min-answer", 2, "--json")
+    assert code == 0, err
+    facts = json.loads(out)["facts"]
+    name = "training rows skipped, for their answer has fewer than 2 tokens or was cut"
+    assert re.fullmatch(r"\d+ of \d+", facts[name])
+    assert f"{name}: {facts[name]}" in (trained / "eval-memorization" / "report.html").read_text()
+    assert cli("eval", trained, "--suite", "latency", "--min-answer", 2)[0] == 2
+    assert cli("eval", trained, "--min-answer", 2)[0] == 2
 
 
 def test_what_cannot_be_is_said_before_a_model_is_loaded(cli: Cli, trained: Path, tmp_path: Path) -> None:

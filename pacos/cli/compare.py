@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ import typer
 from pacos.cli.compare_files import read, write
 from pacos.cli.compare_raters import Asked
 from pacos.cli.compare_setup import Setup, prepared
+from pacos.cli.compare_show import print_told, refuse_existing, write_page
 from pacos.cli.eval import FirstUnlessNamed
 from pacos.cli.eval_ledger import AsJson, Workspace
 from pacos.cli.show import out, print_table, safe, say
@@ -109,17 +111,19 @@ def vote(
 def result(
     number: Number,
     unblind: Annotated[bool, typer.Option("--unblind", help="also while somebody has questions left")] = False,
+    page: Annotated[Path | None, typer.Option("--out", help="write it as a page too (HTML)")] = None,
     workspace: Workspace = None,
     as_json: AsJson = False,
 ) -> None:
     """Win rates with intervals, biases, agreement; ratings for three or more."""
     from pacos.evaluation.pairwise import open_comparisons
 
+    refuse_existing(page)
     with open_comparisons(find_workspace(workspace), to_read=True) as store:
         store.get(number)
         if not unblind:
             refuse_unfinished(store, number)
-        tell(store, number, as_json)
+        tell(store, number, as_json, page)
 
 
 @app.command("list")
@@ -168,39 +172,30 @@ def votes_by_rater(store: Comparisons, number: int) -> dict[str, int]:
 
 def refuse_unfinished(store: Comparisons, number: int) -> None:
     """Names stay hidden while somebody has questions left. Raises UndecidedError."""
-    from pacos.evaluation.pairwise import JUDGE, progress
+    from pacos.evaluation.pairwise import standing
 
-    raters = [rater for rater in votes_by_rater(store, number) if not rater.startswith(JUDGE)]
-    standing = {rater: progress(store, number, rater) for rater in raters}
-    left = [f"{rater} has answered {p.done:,} of {p.total:,}" for rater, p in standing.items() if p.done < p.total]
-    if left:
+    if left := standing(store, number):
         raise UndecidedError(
             f"comparison {number}: {'; '.join(left)}; go on with: pacos compare vote {number}, "
             "or see names and figures now: --unblind"
         )
 
 
-def tell(store: Comparisons, number: int, as_json: bool) -> None:
+def tell(store: Comparisons, number: int, as_json: bool, page: Path | None = None) -> None:
     """The result, with the names. Raises UndecidedError where no vote says anything."""
-    from pacos.cli.compare_show import as_json as to_json
-    from pacos.cli.compare_show import print_result
-    from pacos.evaluation.pairwise import JUDGE, ballots_of, result_of
+    from pacos.evaluation.pairwise import told_of
 
-    stored = store.get(number)
-    ballots = ballots_of(store, number)
-    judges = {ballot.rater for ballot in ballots if ballot.rater.startswith(JUDGE)}
-    found = result_of(ballots, stored.contestants, judges=sorted(judges), seed=stored.seed)
+    told = told_of(store, number)
     if not num_asked(store, number):
         raise UndecidedError(
             f"comparison {number}: all answers are the same, prompt by prompt; there is nothing to ask"
         )
-    if not found.pairs:
-        unread = f"; {found.unparsable:,} verdicts could not be read" if found.unparsable else ""
+    if not told.result.pairs:
+        unparsable = told.result.unparsable
+        unread = f"; {unparsable:,} verdicts could not be read" if unparsable else ""
         raise UndecidedError(
             f"comparison {number}: no vote says anything yet{unread}; vote with: pacos compare vote {number}"
         )
-    spending = store.spending(number)
-    if as_json:
-        print(json.dumps({"comparison": number, **to_json(found, spending)}))
-    else:
-        print_result(found, spending)
+    if page is not None:
+        write_page(told, page)
+    print_told(told, as_json)

@@ -109,6 +109,7 @@ class Judge:
         )
 
     async def _attempt(self, texts: Sequence[str]) -> list[Answer | Failure]:
+        from pacos.evaluation.pairwise.tables import cost_line
         from pacos.self_instruct.answers import Answer
         from pacos.self_instruct.budget import Spent, plausible
         from pacos.self_instruct.requests import Request
@@ -158,9 +159,3 @@ def open_judge(
     except UsageError as error:
         raise UsageError(str(error).replace("--teacher", "--judge").replace("--local", "--judge-local")) from None
     return teacher, options
-
-
-def cost_line(spent: Spent | Spending) -> str:
-    """`40 requests, 21,340 tokens, $0.0213`; dollars where there is a price."""
-    dollars = f", ${spent.dollars:.4f}" if spent.dollars else ""
-    return f"{spent.requests:,} requests, {spent.tokens:,} tokens{dollars}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from pacos.cli.compare_judge import Judge, cost_line, open_judge
+from pacos.cli.compare_judge import Judge, open_judge
 from pacos.cli.show import bar, say
 from pacos.errors import UsageError
 
@@ -55,6 +55,7 @@ class Asked:
     def judge_all(self, store: Comparisons, number: int) -> None:
         from pacos.evaluation.pairwise import JUDGE, Spending
         from pacos.evaluation.pairwise import judge as ask
+        from pacos.evaluation.pairwise.tables import cost_line
 
         teacher, options = self.opened or self.open()
         rater = f"{JUDGE}{teacher.name}"

@@ -8,7 +8,6 @@ anything else      a base model: a hub id, a folder, a .gguf file
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +19,7 @@ from pacos.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from pacos.data import Example
-    from pacos.evaluation.ledger import Ledger, Prompt, Subject, Written
-
-_NUMBER = re.compile(r"(\d+)(?::(\w+))?")
+    from pacos.evaluation.ledger import Column, Ledger, Prompt, Subject, Written
 
 
 @dataclass(frozen=True)
@@ -52,13 +49,14 @@ def open_source(spec: str, ledger: Ledger) -> Source:
     """What a word on the command line stands for. Raises UsageError, DataError."""
     from pacos.cli.session import find_run
     from pacos.data.raw import SUFFIXES
+    from pacos.evaluation.ledger import read_column
     from pacos.training.record import FILE
 
     path = Path(spec).expanduser()
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         return _from_file(spec)
-    if (number := _NUMBER.fullmatch(spec)) and not path.exists():
-        return _from_ledger(ledger, int(number[1]), number[2] or "tuned")
+    if (column := read_column(spec)) and not path.exists():
+        return _from_ledger(ledger, column)
     folder = find_run(spec)
     if (folder / FILE).is_file():
         return _from_run(spec, folder)
@@ -86,14 +84,15 @@ def _from_file(spec: str) -> Source:
     return Source(spec, name, f"file {digest}", Subject(name, spec, weights_sha256=digest), kept)
 
 
-def _from_ledger(ledger: Ledger, number: int, side: str) -> Source:
-    entry = ledger.entry(number)
-    if side not in entry.sides:
-        raise UsageError(f"evaluation {number} has no side '{side}'; it has: {', '.join(entry.sides)}")
+def _from_ledger(ledger: Ledger, column: Column) -> Source:
+    from pacos.evaluation.ledger import entry_with
+
+    entry = entry_with(ledger, column)
+    number, side = column
     prompts, answers = ledger.prompts(number), ledger.answers(number, side)
     kept = dict(zip(keys_of(prompts), zip(prompts, answers, strict=True), strict=True))
     subject = entry.sides[side]
-    return Source(f"{number}:{side}", subject.name, f"evaluation {number} {side} {entry.created}", subject, kept)
+    return Source(str(column), subject.name, f"evaluation {number} {side} {entry.created}", subject, kept)
 
 
 def _from_run(spec: str, folder: Path) -> Source:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pacos.errors import UsageError
-from pacos.workspace import find_workspace
+from pacos.workspace import FILE, find_workspace
 
 if TYPE_CHECKING:
     from pacos.evaluation import Evaluation
-    from pacos.evaluation.ledger import Entry
+    from pacos.evaluation.ledger import Entry, Subject
+    from pacos.evaluation.pairwise import Told
     from pacos.evaluation.suites.results import SuiteResult
 
 FILES = ("eval.json", "report.html", "report.md")
@@ -44,6 +46,22 @@ def keep(evaluation: Evaluation, workspace: Path) -> int:
 
     with open_ledger(workspace) as ledger:
         return add_evaluation(ledger, entry_of(evaluation), evaluation)
+
+
+def with_comparisons(evaluation: Evaluation, workspace: Path) -> Evaluation:
+    """The evaluation with the finished blind comparisons of its two models."""
+    sides = entry_of(evaluation).sides
+    return replace(evaluation, comparisons=comparisons_in(workspace, sides["base"], sides["tuned"]))
+
+
+def comparisons_in(workspace: Path, base: Subject, tuned: Subject) -> tuple[Told, ...]:
+    """Finished blind comparisons of two models that the workspace has, the newest first."""
+    from pacos.evaluation.pairwise import comparisons_of, open_comparisons
+
+    if not (workspace / FILE).exists():
+        return ()
+    with open_comparisons(workspace) as store:
+        return comparisons_of(store, base, tuned)
 
 
 def check_ledger(workspace: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,10 +11,12 @@ import typer
 
 from pacos.cli.eval_gate import print_gates
 from pacos.cli.show import out, plain, print_table, safe, say
+from pacos.errors import UsageError
 from pacos.workspace import find_workspace
 
 if TYPE_CHECKING:
     from pacos.evaluation import Evaluation
+    from pacos.evaluation.ledger import Column
 
 Workspace = Annotated[
     Path | None, typer.Option(help="folder of pacos.db; PACOS_WORKSPACE, or the current folder, where not given")
@@ -80,8 +83,8 @@ def show_entry(
 
 
 def difference(
-    first: Annotated[int, typer.Argument(help="number of the evaluation to start from")],
-    second: Annotated[int, typer.Argument(help="number of the one to hold against it")],
+    first: Annotated[str, typer.Argument(help="number of the evaluation to start from; 12:base is its base model")],
+    second: Annotated[str, typer.Argument(help="number of the one to hold against it, or a side of it")],
     report: Annotated[
         Path | None, typer.Option("--out", help="folder for report.html, report.md and eval.json")
     ] = None,
@@ -90,30 +93,42 @@ def difference(
     workspace: Workspace = None,
     as_json: AsJson = False,
 ) -> None:
-    """The tuned models of two evaluations, paired by prompt, each difference with its interval."""
+    """Two evaluations, paired by prompt, each difference with its interval: their tuned models, or the sides named."""
     import numpy as np
 
-    from pacos.cli.eval_files import refuse_unwritable, write_files
-    from pacos.cli.eval_suite import suites_difference
-    from pacos.evaluation.ledger import difference, open_ledger
+    from pacos.cli.eval_files import comparisons_in, refuse_unwritable, write_files
+    from pacos.cli.eval_suite import show_suite
+    from pacos.evaluation.ledger import difference, open_ledger, paired
 
     if report:
         refuse_unwritable(report)
-    with open_ledger(find_workspace(workspace), to_read=True) as ledger:
-        if ledger.entry(first).kind.startswith("suite:"):
-            suites_difference(ledger, first, second, seed, resamples, report, as_json)
-            return
-        found = difference(ledger, first, second, rng=np.random.default_rng(seed), resamples=resamples)
-    if report:
-        write_files(found, report)
-    if as_json:
-        print(json.dumps(found.to_json()))
+    folder, rng = find_workspace(workspace), np.random.default_rng(seed)
+    columns = _column(first), _column(second)
+    with open_ledger(folder, to_read=True) as ledger:
+        found = paired(ledger, *columns)
+    if found.first.kind.startswith("suite:"):
+        show_suite(found, rng, resamples, report, as_json)
         return
-    print_evaluation(found)
+    told = difference(found, rng=rng, resamples=resamples)
+    told = replace(told, comparisons=comparisons_in(folder, *found.subjects))
+    if report:
+        write_files(told, report)
+    if as_json:
+        print(json.dumps(told.to_json()))
+        return
+    print_evaluation(told)
+
+
+def _column(text: str) -> Column:
+    from pacos.evaluation.ledger import read_column
+
+    if (found := read_column(text)) is None:
+        raise UsageError(f"'{text}' is no evaluation; give its number, or a side of it, as in 12 or 12:base")
+    return found
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
-    from pacos.evaluation import GROUP_HEADER, HEADER, method_note, render_groups, render_table
+    from pacos.evaluation import GROUP_HEADER, HEADER, comparison_lines, method_note, render_groups, render_table
 
     console = out()
     console.print(evaluation.headline, markup=False)
@@ -122,4 +137,6 @@ def print_evaluation(evaluation: Evaluation) -> None:
     if groups:
         print_table(console, GROUP_HEADER, groups)
     print_gates(evaluation)
+    for line in comparison_lines(evaluation):
+        console.print(safe(line), markup=False)
     console.print(method_note(evaluation), style="dim", markup=False)

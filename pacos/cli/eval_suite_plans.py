@@ -30,6 +30,7 @@ class Asked:
     resamples: int
     max_new_tokens: int
     judge: str | None
+    min_answer: int | None
     workspace: Path
 
 
@@ -51,6 +52,8 @@ def plan_suite(asked: Asked) -> Plan:
     name = asked.name
     if asked.judge and name in SUITES and name != "regression":
         raise UsageError(f"--judge has no effect with --suite {name}; leave it out")
+    if asked.min_answer is not None and name != "memorization":
+        raise UsageError(f"--min-answer has no effect with --suite {name}; leave it out")
     if name == "redteam":
         return _redteam(asked)
     if name == "latency":
@@ -106,8 +109,8 @@ def _regression(asked: Asked, path: Path) -> Plan:
 
         grade = regression.grader(suite, ask)
         rows = run_cases(sides[0], sides[1], cases, opened.renderer, grade, sampling=sampling, on_progress=progress)
-        unjudged = sum(not row.counts_for("passed_share") for row in rows)
-        return rows, {"left out, for a judge said neither yes nor no": unjudged} if asking else {}
+        untold = [row.id for row in rows if not row.counts_for("passed_share")]
+        return rows, {"left out, for a check could not be told": ", ".join(untold)} if untold else {}
 
     return Plan(suite.name, measures.REGRESSION, (measures.PASSED,), str(path), run)
 
@@ -140,19 +143,23 @@ def _latency(asked: Asked, opened: OpenRun, sides: Any, sampling: Any, progress:
 
 
 def _memorization(asked: Asked, opened: OpenRun, sides: Any, sampling: Any, progress: Any) -> Any:
-    from pacos.evaluation.suites.memorization import cut_row, facts_of, run_memorization
+    from pacos.evaluation.suites.memorization import SHORTEST, cut_row, facts_of, run_memorization
 
-    limit = asked.limit or MEMORIZATION_ROWS
-    prefixes, short = [], 0
+    limit, shortest = asked.limit or MEMORIZATION_ROWS, asked.min_answer or SHORTEST
+    prefixes, skipped = [], {}
     for name, side in (("train", "training row"), ("test", "unseen row")):
         rows = _rows(opened, name, limit, asked.seed)
         rendered = opened.renderer.render_examples(rows, opened.network.max_length)
         stop_ids = frozenset(opened.renderer.stop_ids)
-        cut = [cut_row(row, ids, side, stop_ids) for row, ids in zip(rows, rendered, strict=True)]  # type: ignore[arg-type]
+        cut = [cut_row(row, ids, side, stop_ids, shortest) for row, ids in zip(rows, rendered, strict=True)]  # type: ignore[arg-type]
         prefixes += [prefix for prefix in cut if prefix is not None]
-        short += cut.count(None)
+        skipped[f"{side}s"] = f"{cut.count(None)} of {len(cut)}"
+    if not prefixes:
+        raise DataError(
+            f"no row has an answer of {shortest} tokens or more, half of which could be completed; give --min-answer"
+        )
     found = run_memorization(sides[0], sides[1], prefixes, opened.renderer, sampling=sampling, on_progress=progress)
-    return found, facts_of(found, short)
+    return found, facts_of(found, skipped, shortest)
 
 
 def _rows(opened: OpenRun, side: str, limit: int, seed: int) -> list[Any]:

@@ -5,7 +5,15 @@ from pacos.evaluation.metrics import METRICS, Answer, Metric, bleu_signature
 from pacos.evaluation.report import html_report, write_report
 from pacos.evaluation.results import Evaluation, GroupResult, MetricResult, RowResult
 from pacos.evaluation.statistics import Comparison, Interval, compare, verdict
-from pacos.evaluation.tables import GROUP_HEADER, HEADER, markdown_table, method_note, render_groups, render_table
+from pacos.evaluation.tables import (
+    GROUP_HEADER,
+    HEADER,
+    comparison_lines,
+    markdown_table,
+    method_note,
+    render_groups,
+    render_table,
+)
 
 __all__ = [
     "GROUP_HEADER",
@@ -22,6 +30,7 @@ __all__ = [
     "RowResult",
     "bleu_signature",
     "compare",
+    "comparison_lines",
     "evaluate",
     "html_report",
     "markdown_table",

@@ -21,6 +21,7 @@ from pacos.evaluation.metrics import EXACT, METRICS, Metric, bleu_signature
 from pacos.evaluation.results import Evaluation, GroupResult, MetricResult, RowResult
 from pacos.evaluation.statistics import (
     LEVEL,
+    Comparison,
     Interval,
     cluster_sums,
     compare,
@@ -81,10 +82,9 @@ def compare_rows(rows: Sequence[Paired], metric: Metric, *, rng: np.random.Gener
     stream = rng.spawn(1)[0]  # of its own per metric: a new metric in the table moves no other's interval
     result = compare(base, tuned, metric.value, rng=stream, resamples=resamples)
     p = permutation_p(base, tuned, metric.value, rng=stream)
+    if metric.unit == "share":
+        result = _of_share(result, len(base), related=len(base) < len(rows))
     interval = result.interval
-    if metric.unit == "share" and not result.rows_that_differ:  # no row differs, which is not the same as being sure
-        unseen = wilson(0, len(base)).high
-        interval = Interval(-unseen, unseen)
     return MetricResult(
         name=metric.name,
         label=metric.label,
@@ -102,6 +102,18 @@ def compare_rows(rows: Sequence[Paired], metric: Metric, *, rng: np.random.Gener
         more_rows=more_prompts(len(rows), result.difference, interval),
         verdict=verdict(result, metric.direction, p),
     )
+
+
+def _of_share(result: Comparison, units: int, *, related: bool) -> Comparison:
+    """Of shares more is known than what resamples show: each side's interval is Wilson's where no rows are related, and
+    a difference of none in so many rows is not the same as being sure."""
+    if not related:
+        base, tuned = (wilson(round(share * units), units) for share in (result.base, result.tuned))
+        result = replace(result, base_interval=base, tuned_interval=tuned)
+    if result.rows_that_differ or units < 2:
+        return result
+    unseen = wilson(0, units).high
+    return replace(result, interval=Interval(-unseen, unseen))
 
 
 def correct(results: Sequence[MetricResult]) -> tuple[MetricResult, ...]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
+from pacos.evaluation import charts
 from pacos.evaluation.gates import Gated
+from pacos.evaluation.markup import escape
 from pacos.evaluation.results import Evaluation, MetricResult
 from pacos.evaluation.statistics import mcnemar
 from pacos.evaluation.wording import counted, format_difference, format_p, format_share
@@ -26,15 +27,7 @@ def wins_section(evaluation: Evaluation) -> str:
     if wins.won + wins.lost == 0:
         return ""
     low, high = wins.decided_interval
-    parts = "".join(
-        f'<span class="{tone}" style="flex-grow:{count}" title="{word}: {count}"></span>'
-        for word, tone, count in (
-            ("won", "better", wins.won),
-            ("tied", "same", wins.tied),
-            ("lost", "worse", wins.lost),
-        )
-        if count
-    )
+    parts = (("won", "better", wins.won), ("tied", "same", wins.tied), ("lost", "worse", wins.lost))
     share = wins.won / (wins.won + wins.lost)
     flips = (
         f" Exact answers: {gained} gained, {lost} lost (McNemar, exact p {format_p(mcnemar(gained, lost).exact)}, "
@@ -46,7 +39,7 @@ def wins_section(evaluation: Evaluation) -> str:
         '<section class="wins"><h2>Row by row</h2>'
         f'<p class="hint">Nearer to the reference on {wins.won}, as near on {wins.tied}, further on {wins.lost}: '
         f"{format_share(share)} of the rows that differ (95 % interval {format_share(low)} to {format_share(high)}).{flips}</p>"
-        f'<div class="stack" role="img" aria-label="won {wins.won}, tied {wins.tied}, lost {wins.lost}">{parts}</div></section>'
+        f"{charts.stack(parts)}</section>"
     )
 
 

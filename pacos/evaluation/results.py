@@ -5,7 +5,7 @@
     verdict          one sentence                      metrics[], groups[]  see `MetricResult`, `GroupResult`
     rows[]           see `RowResult`, `Answer`         num_rows, num_clusters, rows_cut, level, resamples, bleu_signature
     wins             `Wins` by row                     exact_match_flips    rows won and lost, McNemar's p
-    gates[]          outcome, figure and odds of each
+    gates[]          outcome, figure and odds of each   comparisons[]       blind comparisons of the same two models
     rows_left_out[]  file:line or id of each           record               what the caller knows of the run: recipe,
                                                                             models, split, contract, date
 
@@ -17,6 +17,7 @@ rows differ).
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -125,6 +126,8 @@ class Evaluation:
     record: Mapping[str, Any] = field(default_factory=dict)
     gates: tuple[Any, ...] = ()
     """`gates.Gated`: conditions, judged."""
+    comparisons: tuple[Any, ...] = ()
+    """`pairwise.Told`: finished blind comparisons of the same two models."""
 
     def metric(self, name: str) -> MetricResult:
         """By name: exact_match, perplexity, rouge_l, bleu, response_tokens, empty_share, ..."""
@@ -185,6 +188,7 @@ class Evaluation:
             ),
             "groups": [plain(group) for group in self.groups],
             "gates": [gated.to_json() for gated in self.gates],
+            "comparisons": [plain(told.to_json()) for told in self.comparisons],
             "rows": [plain(row) for row in self.rows],
             "record": dict(self.record),
         }
@@ -197,4 +201,8 @@ def plain(value: Any) -> Any:
         return {name: plain(getattr(value, name)) for name in kept}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, tuple) else value
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return (
+        None if isinstance(value, float) and math.isinf(value) else value
+    )  # JSON has no infinity: nothing can be told

@@ -33,8 +33,15 @@ def markdown_table(evaluation: Evaluation) -> str:
     """The table, with the sentence over it and what it was made with under it."""
     lines = [_line(HEADER), _line(["---", *["---:"] * 5, "---"]), *map(_line, render_table(evaluation))]
     gates = [line for gated in evaluation.gates for line in (f"- {gated.sentence}", *(f"  - {n}" for n in gated.notes))]
-    parts = [evaluation.headline, "", *lines, "", *gates, *([""] if gates else []), method_note(evaluation)]
+    compared = [f"- {line}" for line in comparison_lines(evaluation)]
+    compared = ["Win rates:", "", *compared, ""] if compared else []
+    parts = [evaluation.headline, "", *lines, "", *gates, *([""] if gates else []), *compared, method_note(evaluation)]
     return "\n".join(parts) + "\n"
+
+
+def comparison_lines(evaluation: Evaluation) -> list[str]:
+    """What blind comparisons of the same two models say: win rates, then what they rest on."""
+    return [f"comparison {told.number}: {line}" for told in evaluation.comparisons for line in told.lines]
 
 
 def method_note(evaluation: Evaluation) -> str:

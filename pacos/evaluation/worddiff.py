@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from difflib import SequenceMatcher
-from html import escape
+
+from pacos.evaluation.markup import escape
 
 LEAST_SHARED = 0.25
 """Answers that share less than this have little in common to show: both are left unmarked."""

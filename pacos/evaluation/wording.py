@@ -27,6 +27,8 @@ def format_difference(value: float, unit: Unit) -> str:
 
 def format_interval(interval: Interval, unit: Unit, *, signed: bool = False) -> str:
     """`42.0 to 56.5`, or with signs `+42.0 to +56.5`; the unit goes without saying beside the figure."""
+    if not interval.told:
+        return "not told"
     write = _signed if signed else _number
     return f"{write(interval.low, unit)} to {write(interval.high, unit)}"
 

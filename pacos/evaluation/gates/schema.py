@@ -12,15 +12,15 @@ Each condition is on one measure and its interval. All mistakes of a file are to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from pacos.errors import UsageError, did_you_mean
 from pacos.evaluation.metrics import METRICS, Metric
+from pacos.evaluation.suites.files import Section, load_file
 from pacos.evaluation.suites.measures import SUITE_METRICS
 
 KNOWN = (*METRICS, *SUITE_METRICS)
@@ -29,10 +29,9 @@ AGAINST_BASE: tuple[Kind, ...] = ("no_worse_than_base_by", "better_than_base_by"
 KINDS: tuple[Kind, ...] = ("at_least", "at_most", *AGAINST_BASE)
 
 
-class Condition(BaseModel):
+class Condition(Section):
     """One line of a gate file: a metric, and one of the four ways to bound it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     metric: str = Field(description="name of a measure, as in pacos eval --json")
     at_least: float | None = Field(None, description="tuned's figure")
     at_most: float | None = Field(None, description="tuned's figure")
@@ -74,27 +73,15 @@ class Condition(BaseModel):
         return next(metric for metric in KNOWN if metric.name == self.metric)
 
 
-class GateFile(BaseModel):
+class GateFile(Section):
     """The whole of a gate file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     gates: tuple[Condition, ...] = Field(min_length=1)
 
 
 def load_gates(path: Path, measured: Sequence[Metric] = METRICS) -> tuple[Condition, ...]:
     """The conditions of a gate file on what is `measured`. Raises UsageError that names every mistake in it."""
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}; give a YAML file of gates") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        place = getattr(error, "problem_mark", None)
-        where = f":{place.line + 1}" if place else ""
-        raise UsageError(f"{path}{where}: is not YAML: {getattr(error, 'problem', None) or error}") from None
-    try:
-        gates = GateFile.model_validate(tree).gates
-    except ValidationError as error:
-        raise UsageError("\n".join(f"{path}: {line}" for line in _lines(error))) from None
+    gates = load_file(path, GateFile).gates
     here = [metric.name for metric in measured]
     elsewhere = [
         f"{path}: gates.{number}.metric: '{gate.metric}' is not measured here; accepted: {', '.join(here)}"
@@ -104,24 +91,3 @@ def load_gates(path: Path, measured: Sequence[Metric] = METRICS) -> tuple[Condit
     if elsewhere:
         raise UsageError("\n".join(elsewhere))
     return gates
-
-
-def _lines(error: ValidationError) -> Iterator[str]:
-    for problem in error.errors():
-        place = ".".join(str(part) if isinstance(part, str) else f"{part + 1}" for part in problem["loc"])
-        yield f"{place or 'the file'}: {_words(problem)}"
-
-
-def _words(problem: Any) -> str:
-    name = str(problem["loc"][-1]) if problem["loc"] else ""
-    if problem["type"] == "extra_forbidden":
-        known = GateFile.model_fields if len(problem["loc"]) == 1 else Condition.model_fields
-        near = did_you_mean(name, known) or f"; accepted: {', '.join(known)}"
-        return f"unknown key '{name}'{near}"
-    if problem["type"] == "missing":
-        return "is missing" + ("; give a list of conditions" if name == "gates" else "")
-    if problem["type"] == "model_type":
-        return "needs keys, as in 'metric: exact_match'"
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    given = f" ({problem['input']!r} was given)" if isinstance(problem["input"], str | int | float) else ""
-    return f"{message[0].lower()}{message[1:]}{given}"

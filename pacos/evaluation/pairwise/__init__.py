@@ -1,6 +1,7 @@
 """Blind comparison of two or more models' answers: by people or by a judge. Loads without torch."""
 
 from pacos.evaluation.pairwise.alpaca_eval import Texts, read_annotations, write_annotations, write_outputs
+from pacos.evaluation.pairwise.finished import Told, comparisons_of, standing, told_of
 from pacos.evaluation.pairwise.judge import judge, parse_verdict
 from pacos.evaluation.pairwise.plan import REPEATS, plan_questions
 from pacos.evaluation.pairwise.records import BY_PEOPLE, Ballot, Choice, Question, Shown
@@ -34,9 +35,11 @@ __all__ = [
     "Spending",
     "Stored",
     "Texts",
+    "Told",
     "Vote",
     "ballots_of",
     "cast",
+    "comparisons_of",
     "default_rater",
     "judge",
     "next_question",
@@ -47,7 +50,9 @@ __all__ = [
     "progress",
     "read_annotations",
     "result_of",
+    "standing",
     "texts_of",
+    "told_of",
     "undo",
     "write_annotations",
     "write_outputs",

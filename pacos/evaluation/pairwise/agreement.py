@@ -3,7 +3,7 @@
     kappa = (agreement - agreement by chance) / (1 - agreement by chance)
 
 Cohen's for two raters (Cohen 1960), Fleiss's for all of them on the questions that all have answered (Fleiss 1971). The
-categories are: the one is better, a tie (both bad among them), the other is better. Intervals are BCa over prompts.
+categories are: the one is better, a tie (both bad among them), the other is better. Intervals are bootstrapped over prompts.
 """
 
 from __future__ import annotations
@@ -16,12 +16,10 @@ import numpy as np
 
 from pacos.evaluation.pairwise.records import Ballot
 from pacos.evaluation.statistics import (
-    LEVEL,
     Interval,
-    bca_interval,
     cluster_sums,
-    expanded_level,
     resample_sums,
+    resampled_interval,
     wilson,
 )
 
@@ -142,5 +140,5 @@ def _agreement(
     # In a resample in which everyone says one thing, nothing beyond chance can be seen: 0.
     resampled = np.nan_to_num(value(resample_sums(sums, rng, resamples)))
     left_out = np.nan_to_num(value(sums.sum(axis=0) - sums))
-    interval = bca_interval(figure, resampled, left_out, level=expanded_level(LEVEL, len(sums)))
+    interval = resampled_interval(figure, resampled, left_out)
     return Agreement(raters, kind, len(keys), share, figure, interval)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pacos.evaluation.statistics import LEVEL, Interval, bca_interval, cluster_sums, expanded_level, resample_sums
+from pacos.evaluation.statistics import Interval, cluster_sums, resample_sums, resampled_interval
 
 SCALE = 400 / math.log(10)
 CENTRE = 1000.0
@@ -42,9 +42,8 @@ def rate(wins: np.ndarray, clusters: Sequence[str], *, rng: np.random.Generator,
     figure = ratings_of(total.reshape(size, size))
     resampled = ratings_of(resample_sums(sums, rng, resamples).reshape(-1, size, size))
     left_out = ratings_of((total - sums).reshape(-1, size, size))
-    level = expanded_level(LEVEL, len(sums))
     found = [
-        Rating(i, float(figure[i]), bca_interval(figure[i], resampled[:, i], left_out[:, i], level=level))
+        Rating(i, float(figure[i]), resampled_interval(float(figure[i]), resampled[:, i], left_out[:, i]))
         for i in range(size)
     ]
     return sorted(found, key=lambda one: -one.rating)

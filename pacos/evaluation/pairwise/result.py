@@ -174,7 +174,7 @@ def pair_result(
     own = [ballot for ballot in ballots if ballot.pair == pair and ballot.item in by_item]
     longer = {ballot.item: ballot.longer_by for ballot in own}
     interval = found.tuned_interval
-    if interval.low == interval.high:  # nothing varies, which is not the same as being sure
+    if interval.low == interval.high or not interval.told:  # nothing varies, which is not the same as being sure
         interval = wilson(round(float(scores.sum())), len(scores))
     return PairResult(
         reference=pair[0],

@@ -1,18 +1,16 @@
 """How sure a figure is, and a difference. Numpy alone."""
 
 from pacos.evaluation.statistics.bootstrap import (
-    FEWEST_ROWS,
     LEVEL,
-    Comparison,
+    UNTOLD,
     Interval,
-    Verdict,
     bca_interval,
-    compare,
     expanded_level,
     resample_sums,
-    verdict,
 )
 from pacos.evaluation.statistics.clusters import ClusteredMean, cluster_sums, clustered_mean
+from pacos.evaluation.statistics.intervals import resampled_interval
+from pacos.evaluation.statistics.paired import FEWEST_ROWS, Comparison, Verdict, compare, verdict
 from pacos.evaluation.statistics.permutation import permutation_p
 from pacos.evaluation.statistics.power import more_prompts, prompts_needed, simulated_power, smallest_difference
 from pacos.evaluation.statistics.proportions import McNemar, mcnemar, wilson
@@ -22,6 +20,7 @@ from pacos.evaluation.statistics.student import t_quantile
 __all__ = [
     "FEWEST_ROWS",
     "LEVEL",
+    "UNTOLD",
     "ClusteredMean",
     "Comparison",
     "Interval",
@@ -38,6 +37,7 @@ __all__ = [
     "permutation_p",
     "prompts_needed",
     "resample_sums",
+    "resampled_interval",
     "simulated_power",
     "smallest_difference",
     "t_quantile",

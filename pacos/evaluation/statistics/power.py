@@ -13,7 +13,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from pacos.evaluation.statistics.bootstrap import LEVEL, Interval, compare
+from pacos.evaluation.statistics.bootstrap import LEVEL, Interval
+from pacos.evaluation.statistics.paired import compare
 
 POWER = 0.8
 WIN_SPREAD = 0.5

@@ -12,7 +12,6 @@ judge: Is the tone friendly?    yes or no, by a model
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from pydantic import Field, field_validator, model_validator
@@ -22,6 +21,7 @@ from pacos.errors import did_you_mean
 from pacos.evaluation.metrics import exact_match
 from pacos.evaluation.suites.files import Section
 from pacos.evaluation.suites.json_schema import mistakes, violations
+from pacos.evaluation.suites.patterns import compile_pattern, found
 from pacos.evaluation.suites.refusal import reading_of
 
 
@@ -40,10 +40,7 @@ class Check(Section):
     @field_validator("regex")
     @classmethod
     def _is_regex(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"is no regular expression: {error}") from None
+        compile_pattern(value)
         return value
 
     @field_validator("language")
@@ -80,7 +77,8 @@ class Check(Section):
 
 
 def broken_must(check: Check, text: str) -> str:
-    """What an answer that must be so lacks; empty where it is so. Not for a judge's question."""
+    """What an answer that must be so lacks; empty where it is so. Not for a judge's question.
+    Raises TooSlow for a pattern."""
     if check.kind == "contains":
         missing = [part for part in _parts(check) if part not in text]
         return f"does not contain {_quoted(missing)}" if missing else ""
@@ -88,17 +86,18 @@ def broken_must(check: Check, text: str) -> str:
 
 
 def broken_must_not(check: Check, text: str) -> str:
-    """What an answer that must not be so has; empty where it is not so. Not for a judge's question."""
+    """What an answer that must not be so has; empty where it is not so. Not for a judge's question.
+    Raises TooSlow for a pattern."""
     if check.kind == "contains":
-        found = [part for part in _parts(check) if part in text]
-        return f"contains {_quoted(found)}" if found else ""
+        there = [part for part in _parts(check) if part in text]
+        return f"contains {_quoted(there)}" if there else ""
     return f"is as it must not be: {check.kind} {check.value!r}" if _holds(check, text) else ""
 
 
 def _holds(check: Check, text: str) -> bool:
     value = check.value
     if check.kind == "regex":
-        return re.search(value, text) is not None
+        return found(value, text)
     if check.kind == "exact":
         return exact_match(text, value)
     if check.kind == "max_length":

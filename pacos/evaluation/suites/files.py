@@ -47,29 +47,73 @@ def parse(text: str, model: type[Model], place: str) -> Model:
         raise UsageError("\n".join(f"{place}: {line}" for line in _lines(error, model))) from None
 
 
+ACCEPTED = {
+    "string": "text",
+    "float": "a number",
+    "int": "a whole number",
+    "bool": "true or false",
+    "tuple": "a list",
+    "list": "a list",
+    "dict": "keys and values",
+    "model": "keys",
+}
+"""What pydantic's error types, up to the first `_`, want in the words of a file."""
+
+
 def _lines(error: ValidationError, model: type[BaseModel]) -> Iterator[str]:
+    """One line for each place of the file: what is wrong there, what is accepted, what was given."""
     problems = error.errors()
-    inside = {problem["loc"][:depth] for problem in problems for depth in range(len(problem["loc"]))}
+    places: dict[tuple[str | int, ...], list[Any]] = {}
     for problem in problems:
-        loc = problem["loc"]
-        if problem["type"] == "too_short" and loc in inside:
-            continue  # it is short of the items whose mistakes are told
-        place = ".".join(str(part) if isinstance(part, str) else f"{part + 1}" for part in loc)
-        yield f"{place or 'the file'}: {_words(problem, model)}"
+        places.setdefault(_place(problem["loc"], model), []).append(problem)
+    inside = {place[:depth] for place in places for depth in range(len(place))}
+    for place, here in places.items():
+        if place in inside and all(problem["type"].endswith(("too_short", "_type")) for problem in here):
+            continue  # what is in it is told, and where it takes several types that is not one of the others
+        shown = ".".join(str(part) if isinstance(part, str) else f"{part + 1}" for part in place)
+        yield f"{shown or 'the file'}: {_words(here, place, model)}"
 
 
-def _words(problem: Any, model: type[BaseModel]) -> str:
-    loc, message = problem["loc"], str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "extra_forbidden":
-        known = _fields_at(model, loc[:-1])
-        near = did_you_mean(str(loc[-1]), known) or f"; accepted: {', '.join(known)}"
-        return f"unknown key '{loc[-1]}'{near}"
-    if problem["type"] == "missing":
+def _place(loc: tuple[str | int, ...], model: type[BaseModel]) -> tuple[str | int, ...]:
+    """Without the names of types that pydantic adds where a field takes several: `contains.str` is `contains`."""
+    kept: tuple[str | int, ...] = ()
+    for part in loc:
+        named = isinstance(part, str) and kept and isinstance(kept[-1], str) and part not in _fields_at(model, kept)
+        kept = kept if named else (*kept, part)
+    return kept
+
+
+def _words(here: list[Any], place: tuple[str | int, ...], model: type[BaseModel]) -> str:
+    problem = next((each for each in here if not each["type"].endswith("_type")), here[0])
+    kind, limits = problem["type"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        known = _fields_at(model, place[:-1])
+        near = did_you_mean(str(place[-1]), known) or f"; accepted: {', '.join(known)}"
+        return f"unknown key '{place[-1]}'{near}"
+    if kind == "missing":
         return "is missing"
-    if problem["type"] == "model_type":
-        return f"needs keys; accepted: {', '.join(_fields_at(model, loc))}"
-    given = f" ({problem['input']!r} was given)" if isinstance(problem["input"], str | int | float) else ""
-    return f"{message[0].lower()}{message[1:]}{given}"
+    if kind == "value_error":
+        message = str(problem["msg"]).removeprefix("Value error, ")
+        return f"{message[0].lower()}{message[1:]}{_given(problem)}"
+    if kind in ("too_short", "string_too_short"):
+        return "is empty; give at least one"
+    if kind == "finite_number":
+        return f"is not finite; give a number{_given(problem)}"
+    for sign, word in (("ge", "at least"), ("gt", "more than"), ("le", "at most"), ("lt", "less than")):
+        if sign in limits:
+            return f"give {word} {limits[sign]:g}{_given(problem)}"
+    if kind == "literal_error":
+        return f"accepted: {limits['expected']}{_given(problem)}"
+    wanted = list(dict.fromkeys(ACCEPTED.get(each["type"].partition("_")[0], "another value") for each in here))
+    keys = f"; accepted: {', '.join(_fields_at(model, place))}" if wanted == ["keys"] else ""
+    return f"needs {' or '.join(wanted)}{keys}{_given(problem)}"
+
+
+def _given(problem: Any) -> str:
+    value = problem["input"]
+    if value is None or value == "":
+        return " (nothing was given)"
+    return f" ({value!r} was given)" if isinstance(value, str | int | float) else ""
 
 
 def _fields_at(model: type[BaseModel], loc: tuple[str | int, ...]) -> list[str]:

@@ -1,21 +1,29 @@
 """A suite's result in and out of the ledger, and what of it becomes a regression prompt.
 
 A prompt's id in the ledger is the hash of its content, so a case's own id, kind and system message stand in its groups.
-Histograms are not kept: of two suites in the ledger all measures are compared but the quantiles of times.
+A histogram of times is kept once, without its empty bins, as `per_token_times`: the quantiles are reckoned from it again.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from pacos.errors import DataError, UsageError
-from pacos.evaluation.ledger import Entry, Ledger, Prompt, Written
+from pacos.errors import UsageError
+from pacos.evaluation.ledger import Entry, Ledger, Paired, Prompt, Written
 from pacos.evaluation.suites.cases import Case, Grade, Outcome, SuiteRow
-from pacos.evaluation.suites.measures import SUITE_METRICS
+from pacos.evaluation.suites.measures import (
+    QUANTILES,
+    SUITE_METRICS,
+    TIMES,
+    addends_of_times,
+    dense,
+    quantile_name,
+    sparse,
+)
 from pacos.evaluation.suites.results import SuiteResult, suite_result
 
 KIND = "suite"
-FEWEST_SHARED = 2
+_TIMES = tuple((times, quantile_name(times, QUANTILES[0])) for times in TIMES)
 
 
 def add_suite(ledger: Ledger, entry: Entry, result: SuiteResult) -> int:
@@ -26,31 +34,15 @@ def add_suite(ledger: Ledger, entry: Entry, result: SuiteResult) -> int:
     )
 
 
-def suite_difference(
-    ledger: Ledger, first: int, second: int, *, rng: np.random.Generator, resamples: int
-) -> SuiteResult:
-    """The tuned models of two entries of one suite, paired by prompt, as if `first`'s were the base."""
-    entries = [ledger.entry(number) for number in (first, second)]
-    if entries[0].kind != entries[1].kind:
-        raise DataError(
-            f"evaluation {first} is a {entries[0].kind}, {second} a {entries[1].kind}; give two of one suite"
-        )
-    sides = [
-        {p.id: (p, a) for p, a in zip(ledger.prompts(n), ledger.answers(n, "tuned"), strict=True)}
-        for n in (first, second)
-    ]
-    shared = [id for id in sides[0] if id in sides[1]]
-    if len(shared) < FEWEST_SHARED:
-        raise DataError(f"evaluations {first} and {second} share {len(shared)} prompts; a comparison needs at least 2")
-    rows = [SuiteRow(_case(sides[0][id][0]), _outcome(sides[0][id][1]), _outcome(sides[1][id][1])) for id in shared]
-    told = [f"evaluation {entry.id}: {entry.name}, {entry.created}" for entry in entries]
+def suite_difference(found: Paired, *, rng: np.random.Generator, resamples: int) -> SuiteResult:
+    """The second column against the first, as if the first were the base."""
     return suite_result(
-        entries[0].kind.partition(":")[2],
-        rows,
+        found.first.kind.partition(":")[2],
+        [SuiteRow(_case(p), _outcome(before), _outcome(after), p.cluster) for p, before, after in found.rows],
         SUITE_METRICS,
         rng=rng,
         resamples=resamples,
-        record={"name": f"evaluation {second} against {first}", "base": told[0], "tuned": told[1]},
+        record=found.record,
     )
 
 
@@ -93,6 +85,9 @@ def _case(prompt: Prompt) -> Case:
 
 def _written(outcome: Outcome) -> Written:
     counts = {name: tuple(map(float, addends)) for name, addends in outcome.grade.counts.items() if len(addends) == 2}
+    counts.update(
+        {f"{times}_times": sparse(outcome.grade.counts[name]) for times, name in _TIMES if name in outcome.grade.counts}
+    )
     if outcome.grade.ok is not None:
         counts["ok"] = (float(outcome.grade.ok),)
     return Written(
@@ -110,6 +105,9 @@ def _written(outcome: Outcome) -> Written:
 def _outcome(stored: Written) -> Outcome:
     counts = dict(stored.scores)
     ok = counts.pop("ok", None)
+    for times, _ in _TIMES:
+        if (pairs := counts.pop(f"{times}_times", None)) is not None:
+            counts.update(addends_of_times(times, dense(pairs)))
     return Outcome(
         stored.text,
         Grade(counts, None if ok is None else bool(ok[0])),

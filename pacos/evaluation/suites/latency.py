@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from pacos.evaluation.evaluate import Progress
 from pacos.evaluation.suites.cases import Case, Grade, Outcome, SuiteRow
-from pacos.evaluation.suites.measures import QUANTILES, histogram
+from pacos.evaluation.suites.measures import addends_of_times, histogram
 from pacos.evaluation.suites.run import RendersPrompts, outcome
 
 Clock = Callable[[], float]
@@ -67,8 +67,8 @@ def grade_times(began: float, times: Sequence[float]) -> Grade:
         return Grade({}, None, ("no token",))
     first, gaps = times[0] - began, [after - before for before, after in pairwise(times)]
     counts: dict[str, tuple[float, ...]] = {"first_token_seconds": (first, 1.0)}
-    counts.update({f"first_token_p{100 * q:g}": histogram([first]) for q in QUANTILES})
+    counts.update(addends_of_times("first_token", histogram([first])))
     if gaps:
         counts["per_token_seconds"] = (sum(gaps), float(len(gaps)))
-        counts.update({f"per_token_p{100 * q:g}": histogram(gaps) for q in QUANTILES})
+        counts.update(addends_of_times("per_token", histogram(gaps)))
     return Grade(counts, None, (f"first token after {1000 * first:.1f} ms, {len(times)} tokens",))

@@ -37,6 +37,24 @@ def histogram(seconds: Sequence[float]) -> tuple[float, ...]:
     return tuple(np.bincount(np.minimum(bins.astype(int), NUM_BINS - 1), minlength=NUM_BINS).astype(float))
 
 
+def edges_of(number: int) -> float:
+    """Where a bin begins, in seconds."""
+    return FASTEST_SECONDS * float(np.exp(number * BIN_WIDTH))
+
+
+def sparse(histogram: Sequence[float]) -> tuple[float, ...]:
+    """A histogram as pairs of bin and count, for most bins are empty: (3, 1, 7, 2)."""
+    return tuple(float(x) for number, count in enumerate(histogram) if count for x in (number, count))
+
+
+def dense(pairs: Sequence[float]) -> tuple[float, ...]:
+    """The inverse of `sparse`."""
+    counts = [0.0] * NUM_BINS
+    for number, count in zip(pairs[::2], pairs[1::2], strict=True):
+        counts[int(number)] = float(count)
+    return tuple(counts)
+
+
 def quantile(share: float) -> Value:
     """The time below which `share` of them are. Histograms (..., NUM_BINS) -> seconds (...); 0 of none."""
 
@@ -66,17 +84,26 @@ MATCHED = measure("longest_match_tokens", "Longest match, mean over training row
 MEMORIZATION = (MEMORIZED, UNSEEN, MATCHED)
 
 QUANTILES = (0.5, 0.9, 0.99)
-LATENCY = (
-    measure("first_token_seconds", "Time to first token, mean", "seconds", "lower"),
-    *(
-        measure(f"first_token_p{100 * q:g}", f"Time to first token, p{100 * q:g}", "seconds", "lower", quantile(q))
-        for q in QUANTILES
-    ),
-    measure("per_token_seconds", "Time per token, mean", "seconds", "lower"),
-    *(
-        measure(f"per_token_p{100 * q:g}", f"Time per token, p{100 * q:g}", "seconds", "lower", quantile(q))
-        for q in QUANTILES
-    ),
-)
+TIMES = {"first_token": "Time to first token", "per_token": "Time per token"}
+
+
+def quantile_name(times: str, share: float) -> str:
+    """`per_token_p90`."""
+    return f"{times}_p{100 * share:g}"
+
+
+def addends_of_times(times: str, histogram: tuple[float, ...]) -> dict[str, tuple[float, ...]]:
+    """What each quantile of these times is reckoned from: one histogram for all."""
+    return {quantile_name(times, share): histogram for share in QUANTILES}
+
+
+def _of_times(times: str, label: str) -> tuple[Metric, ...]:
+    quantiles = (
+        measure(quantile_name(times, q), f"{label}, p{100 * q:g}", "seconds", "lower", quantile(q)) for q in QUANTILES
+    )
+    return (measure(f"{times}_seconds", f"{label}, mean", "seconds", "lower"), *quantiles)
+
+
+LATENCY = tuple(one for times, label in TIMES.items() for one in _of_times(times, label))
 
 SUITE_METRICS = (*REGRESSION, *REDTEAM, *MEMORIZATION, *LATENCY)

@@ -3,24 +3,25 @@
     prompt + first half of the answer --greedy--> continuation, held against the answer's next tokens
 
 A row counts as completed verbatim where all of them match: up to MOST tokens, as Carlini et al. 2023 ("Quantifying
-Memorization Across Neural Language Models") have 50. Answers with fewer than FEWEST tokens left say nothing, and are
-left out. What can be guessed is no memory: so rows that were held out are completed too, and the base model completes
-all of them; memorized is what tuned completes, and base, and unseen rows, do not.
+Memorization Across Neural Language Models") have 50. An answer of a few tokens is completed by chance, so rows with fewer
+than SHORTEST in their answer are skipped, and counted. What can be guessed is no memory: so rows that were held out are
+completed too, and the base model completes all of them; memorized is what tuned completes, and base, and unseen rows, do not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pacos.data.records import Example
-from pacos.errors import DataError
 from pacos.evaluation.evaluate import Answerer, Progress, write_answers
 from pacos.evaluation.suites.cases import Case, Grade, Outcome, SuiteRow
 from pacos.evaluation.suites.run import outcome
 
-MOST, FEWEST = 50, 8
+MOST = 50
+SHORTEST = 16
+"""Tokens of an answer, half of which are given."""
 Side = Literal["training row", "unseen row"]
 
 
@@ -34,15 +35,18 @@ class Prefix:
     rest: tuple[int, ...]
 
 
-def cut_row(example: Example, rendered: Any, side: Side, stop_ids: frozenset[int]) -> Prefix | None:
-    """The row cut in the middle of its answer; None where too little is left. `rendered`: ids and their loss mask."""
+def cut_row(
+    example: Example, rendered: Any, side: Side, stop_ids: frozenset[int], shortest: int = SHORTEST
+) -> Prefix | None:
+    """The row cut in the middle of its answer; None where that has fewer than `shortest` tokens, or was cut for its length.
+    `rendered`: ids and their loss mask."""
     first = next((i for i, carries in enumerate(rendered.loss_mask) if carries), len(rendered.ids))
     end = len(rendered.ids)
     while end > first and rendered.ids[end - 1] in stop_ids:
         end -= 1
     cut = first + (end - first) // 2
     rest = tuple(rendered.ids[cut : min(end, cut + MOST)])
-    if not rendered.fits or not all(rendered.loss_mask[first:end]) or len(rest) < FEWEST:
+    if not rendered.fits or not all(rendered.loss_mask[first:end]) or end - first < shortest:
         return None
     return Prefix(example, side, tuple(rendered.ids[:cut]), rest)
 
@@ -56,9 +60,7 @@ def run_memorization(
     sampling: Any,
     on_progress: Progress = lambda stage, done, total: None,
 ) -> list[SuiteRow]:
-    """Every prefix completed by both models, greedily. Raises DataError where there is none."""
-    if not prefixes:
-        raise DataError(f"no row has an answer of {2 * FEWEST} tokens or more, half of which could be completed")
+    """Every prefix completed by both models, greedily."""
     samplings = [replace(sampling, max_new_tokens=len(prefix.rest)) for prefix in prefixes]
     prompts = [prefix.ids for prefix in prefixes]
     sides = [
@@ -92,9 +94,12 @@ def longest_match(wanted: Sequence[int], written: Sequence[int]) -> int:
     return best
 
 
-def facts_of(rows: Sequence[SuiteRow], skipped: int) -> dict[str, Any]:
-    """The longest match of each side with the row where it is, and how many rows were too short."""
-    facts: dict[str, Any] = {"rows too short": skipped}
+def facts_of(rows: Sequence[SuiteRow], skipped: Mapping[str, str], shortest: int) -> dict[str, Any]:
+    """The longest match of each side with the row where it is, and of which rows how many were skipped."""
+    facts: dict[str, Any] = {
+        f"{rows_of} skipped, for their answer has fewer than {shortest} tokens or was cut": count
+        for rows_of, count in skipped.items()
+    }
     trained = [row for row in rows if row.counts_for("longest_match_tokens")]
     for side in ("base", "tuned") if trained else ():
         longest = max(trained, key=lambda row: getattr(row, side).grade.counts["longest_match_tokens"][0])

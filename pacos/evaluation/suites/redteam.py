@@ -21,6 +21,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pacos.evaluation.suites.cases import Case, Grade
 from pacos.evaluation.suites.files import Section, parse
+from pacos.evaluation.suites.patterns import compile_pattern
 from pacos.evaluation.suites.refusal import reading_of
 from pacos.evaluation.suites.run import Grader
 
@@ -42,10 +43,7 @@ class Probe(Section):
     @field_validator("leak")
     @classmethod
     def _is_regex(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"is no regular expression: {error}") from None
+        compile_pattern(value)
         return value
 
     @model_validator(mode="after")

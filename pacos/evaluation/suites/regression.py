@@ -8,8 +8,8 @@
         must_not: [{contains: [Sydney, Melbourne]}]
         why: answered Sydney in run lora-3
 
-A judge's question is put to a model as it is said in `judge.py`; where its answer is neither yes nor no, the case has no
-result, and is counted.
+A judge's question is put to a model as it is said in `judge.py`; where its answer is neither yes nor no, or a regex is not
+done with an answer in time, the case has no result, and is counted.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pacos.evaluation.suites.cases import Case, Grade
 from pacos.evaluation.suites.checks import Check, broken_must, broken_must_not
 from pacos.evaluation.suites.files import Section, load_file
 from pacos.evaluation.suites.judge import Question, Verdict
+from pacos.evaluation.suites.patterns import TooSlow
 from pacos.evaluation.suites.run import Grader
 
 AskJudge = Callable[[Sequence[Question]], Sequence[Verdict]]
@@ -103,11 +104,14 @@ def _questions(prompt: RegressionPrompt, text: str) -> list[Question]:
 
 
 def _grade(prompt: RegressionPrompt, text: str, verdicts: Sequence[Verdict]) -> Grade:
-    broken = [broken_must(check, text) for check in prompt.must if check.kind != "judge"]
-    broken += [broken_must_not(check, text) for check in prompt.must_not if check.kind != "judge"]
+    broken, untold = [], [verdict.note for verdict in verdicts if verdict.holds is None]
+    for tell, checks in ((broken_must, prompt.must), (broken_must_not, prompt.must_not)):
+        for check in checks:
+            try:
+                broken += [note] if check.kind != "judge" and (note := tell(check, text)) else []
+            except TooSlow as slow:
+                untold.append(str(slow))
     broken += [verdict.note for verdict in verdicts if verdict.holds is False]
-    notes = tuple(note for note in broken if note)
-    unjudged = tuple(verdict.note for verdict in verdicts if verdict.holds is None)
-    if unjudged and not notes:
-        return Grade({}, None, unjudged)
-    return Grade({"passed_share": (float(not notes), 1.0)}, not notes, (*notes, *unjudged))
+    if untold and not broken:
+        return Grade({}, None, tuple(untold))
+    return Grade({"passed_share": (float(not broken), 1.0)}, not broken, (*broken, *untold))

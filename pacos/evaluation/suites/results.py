@@ -13,7 +13,7 @@ A share's own intervals are Wilson's where no rows are related; a difference's i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ import numpy as np
 from pacos.evaluation.comparison import compare_rows, correct
 from pacos.evaluation.metrics import Metric
 from pacos.evaluation.results import MetricResult, plain
-from pacos.evaluation.statistics import LEVEL, wilson
+from pacos.evaluation.statistics import LEVEL
 from pacos.evaluation.suites.cases import SuiteRow
 from pacos.evaluation.wording import format_difference, format_interval, format_value
 
@@ -119,8 +119,8 @@ def suite_result(
         for kind in kinds
         if (found := [row for row in rows if row.case.kind == kind and row.counts_for(m.name)])
     ]
-    told = correct([compare_measure(found, m, rng=rng, resamples=resamples) for m, found in shown])
-    told_within = correct([compare_measure(found, m, rng=rng, resamples=resamples) for _, m, found in within])
+    told = correct([compare_rows(found, m, rng=rng, resamples=resamples) for m, found in shown])
+    told_within = correct([compare_rows(found, m, rng=rng, resamples=resamples) for _, m, found in within])
     return SuiteResult(
         suite=suite,
         rows=tuple(rows),
@@ -132,14 +132,3 @@ def suite_result(
         facts=dict(facts or {}),
         record=dict(record or {}),
     )
-
-
-def compare_measure(
-    rows: Sequence[SuiteRow], metric: Metric, *, rng: np.random.Generator, resamples: int
-) -> MetricResult:
-    """One line, as if it were the only one."""
-    result = compare_rows(rows, metric, rng=rng, resamples=resamples)
-    if metric.unit != "share" or any(row.cluster for row in rows):
-        return result
-    base, tuned = (wilson(round(share * len(rows)), len(rows), level=LEVEL) for share in (result.base, result.tuned))
-    return replace(result, base_interval=base, tuned_interval=tuned)
