@@ -163,15 +163,15 @@ def test_an_adapter_that_is_not_lora_or_holds_nan_is_refused(tmp_path: Path, cli
         assert "adapter_config.json" in told
 
 
-def test_short_memory_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_short_memory_is_said_before_a_gguf_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     base = save_base(tmp_path / "base", "llama")
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 9999 kB\nMemAvailable:  10 kB\nSwapFree: 5 kB\n")
     monkeypatch.setattr(memory, "MEMINFO", meminfo)
     monkeypatch.setattr(memory, "pick_device", lambda _: torch.device("cpu"))
     assert memory.free_memory() == 15 * 1024
-    with pytest.raises(ResourceError, match=r"^base: measuring it takes 0\.0 GB, since it is run in fp32, and 0\.0 GB"):
-        merge(open_origin(str(base)), tmp_path / "out", dtype="fp32", say=quiet)
+    with pytest.raises(ResourceError, match=r"^base: measuring it takes 1\.1 GB, since it is run in fp32, and 0\.0 GB"):
+        export_gguf(open_origin(str(base)), tmp_path / "out", type="f32", say=quiet)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "meminfo"]
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "nowhere")
     merge(open_origin(str(base)), tmp_path / "out", dtype="fp32", say=quiet)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pacos.errors import ResourceError
 from pacos.export.observe import LARGEST
 from pacos.export.tensors import Weights
 from pacos.models.load import pick_device
@@ -24,6 +25,16 @@ def fits(weights: Weights) -> bool:
     """False where the model in fp32 does not fit into the memory that is free; of a GPU's nothing is told."""
     free = free_memory()
     return pick_device("auto").type != "cpu" or free is None or needed(weights) <= free
+
+
+def need_memory(weights: Weights, name: str, why: str = "") -> None:
+    """Raises ResourceError where the model in fp32 does not fit into the memory that is free."""
+    if not fits(weights):
+        raise ResourceError(
+            f"{name}: measuring it takes {needed(weights) / 1e9:.1f} GB, since it is run in fp32, and "
+            f"{(free_memory() or 0) / 1e9:.1f} GB of memory are free{why}. An export is not done before it is measured: "
+            "free some memory, or export on a larger machine"
+        )
 
 
 def free_memory() -> int | None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from pacos.errors import DataError, GateError, UsageError
+from pacos.export.memory import need_memory
 from pacos.export.tensors import TensorFiles
 from pacos.export.updates import Update, read_updates
 from pacos.models.artifact import verify
@@ -155,6 +156,7 @@ def load_saved(origin: Origin) -> Network:
     """The network of an origin over NF4 weights where it was trained on them; in fp32, so that weights alone differ."""
     from pacos.models.adapters import load_adapter
 
+    need_memory(origin.weights, origin.name)
     nf4 = origin.is_nf4
     loaded = load_model(
         str(origin.base.folder), dtype="fp32", quantization="nf4" if nf4 else "none", double_quant=double_quant(origin)

@@ -10,8 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from pacos.errors import ResourceError
-from pacos.export.memory import fits, free_memory, needed
+from pacos.export.memory import fits, need_memory
 from pacos.export.observe import Observed, Rows, observe
 from pacos.export.observe_streamed import observe_streamed
 from pacos.export.origin import Origin
@@ -65,18 +64,14 @@ class ByLayers:
 def measured_by_layers(*origins: Origin) -> bool:
     """Whether these are measured a layer at a time, all of them or none.
 
-    Raises ResourceError where one does not fit into memory and is of a family that is not run by layers.
+    Raises ResourceError where one does not fit into memory, and one is of a family that is not run by layers.
     """
-    large = [origin for origin in origins if not fits(origin.weights)]
-    for origin in large:
-        if (kind := origin.config.get("model_type")) not in PLAIN:
-            free = free_memory() or 0
-            raise ResourceError(
-                f"{origin.name}: measuring it takes {needed(origin.weights) / 1e9:.1f} GB, since it is run in fp32, and "
-                f"{free / 1e9:.1f} GB of memory are free; model type '{kind}' is not run a layer at a time. An export is not "
-                "done before it is measured: free some memory, or export on a larger machine"
-            )
-    return bool(large) and all(origin.config.get("model_type") in PLAIN for origin in origins)
+    kinds = {origin.name: origin.config.get("model_type") for origin in origins}
+    if all(kind in PLAIN for kind in kinds.values()):
+        return not all(fits(origin.weights) for origin in origins)
+    for origin in origins:
+        need_memory(origin.weights, origin.name, f"; model type '{kinds[origin.name]}' is not run a layer at a time")
+    return False
 
 
 def saved(origin: Origin, by_layers: bool) -> Subject:
