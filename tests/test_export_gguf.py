@@ -15,7 +15,7 @@ from pacos.errors import GateError, UsageError
 from pacos.export import gguf_export
 from pacos.export.gguf_export import export_gguf
 from pacos.export.gguf_lora import write_lora
-from pacos.export.gguf_metadata import frequency_factors, metadata
+from pacos.export.gguf_metadata import metadata
 from pacos.export.gguf_names import Names
 from pacos.export.gguf_read import GgufTensors, as_model, contract_in, probes_that_differ
 from pacos.export.gguf_tokenizer import cut_name, tokenizer_metadata
@@ -25,7 +25,7 @@ from pacos.export.origin import open_origin
 from pacos.export.tensors import Slot
 from pacos.models.gguf_head import read_head
 from pacos.prompts import Renderer, make_contract
-from tests.exporting import UNWINDOWED, save_base, save_random_adapter, with_adapter
+from tests.exporting import LONGROPE, UNWINDOWED, YARN, save_base, save_random_adapter, with_adapter
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 pytest.importorskip("gguf")
@@ -197,8 +197,12 @@ def test_what_gguf_cannot_say_is_refused() -> None:
     with pytest.raises(UsageError, match="query_pre_attn_scalar 32 cannot be said"):
         metadata(gemma, "a")
     llama = tiny_model("llama").config.to_dict()
-    with pytest.raises(UsageError, match="rope scaling 'yarn' is not written here"):
-        metadata(llama | {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 2.0}}, "a")
+    with pytest.raises(UsageError, match="rope scaling 'dynamic' is not written here for llama"):
+        metadata(llama | {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}}, "a")
+    with pytest.raises(UsageError, match="rope scaling 'longrope' is not written here for llama"):
+        metadata(llama | {"rope_parameters": LONGROPE}, "a")
+    with pytest.raises(UsageError, match="yarn without 'truncate' cannot be said"):
+        metadata(llama | {"rope_parameters": YARN | {"truncate": False}}, "a")
     with pytest.raises(UsageError, match="model type 'gptj' has no GGUF form here; known: llama, mistral, phi3"):
         Names({"model_type": "gptj"})
 
@@ -206,26 +210,6 @@ def test_what_gguf_cannot_say_is_refused() -> None:
 def test_mistrals_window_becomes_the_context_length() -> None:
     config = tiny_model("mistral").config.to_dict()
     assert metadata(config, "a")["llama.context_length"] == config["sliding_window"] == 8
-
-
-def test_llama3s_frequencies_are_those_of_transformers() -> None:
-    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-
-    scaling = {
-        "rope_type": "llama3",
-        "rope_theta": 500000.0,
-        "factor": 32.0,
-        "low_freq_factor": 1.0,
-        "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 8192,
-    }
-    model = tiny_model("llama", rope_parameters=scaling, hidden_size=512)
-    frequencies, _ = ROPE_INIT_FUNCTIONS["llama3"](model.config, torch.device("cpu"))
-    plain = 1 / 500000.0 ** (torch.arange(0, 128, 2).float() / 128)
-    factors = frequency_factors(model.config.to_dict())
-    assert factors is not None
-    assert torch.allclose(plain / factors, frequencies, rtol=1e-5)
-    assert (float(factors.min()), float(factors.max())) == (1.0, 32.0)
 
 
 def test_tokens_and_rows_of_the_embedding_agree() -> None:

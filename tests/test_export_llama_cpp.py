@@ -18,7 +18,7 @@ from pacos.export.origin import open_origin
 from pacos.export.receipts import compare
 from pacos.models.network import Network
 from pacos.prompts.templates import conversation_of_messages, full_text
-from tests.exporting import save_base, save_random_adapter, with_adapter
+from tests.exporting import ROPES, save_base, save_random_adapter, with_adapter
 from tests.tiny import FAMILIES
 
 pytest.importorskip("llama_cpp", reason="needs pip install 'pacos[gguf]'")
@@ -38,6 +38,16 @@ def test_llama_cpp_computes_what_transformers_does(family: str, tmp_path: Path) 
     assert receipt["top1_agreement"] > 0.98
     assert receipt["mean_logit_difference"] < 0.02
     assert receipt["same_stop"] == receipt["num_same"] > 0
+
+
+@pytest.mark.parametrize("kind", ROPES)
+def test_llama_cpp_turns_positions_as_transformers_does(kind: str, tmp_path: Path) -> None:
+    family, more = ROPES[kind]
+    origin = open_origin(str(save_base(tmp_path / "base", family, **more)))
+    receipt = export_gguf(origin, tmp_path / "out", type="f32", say=quiet)["receipts"][-1]
+    assert receipt["step"] == "gguf -> served"
+    assert receipt["top1_agreement"] > 0.98
+    assert receipt["mean_logit_difference"] < 0.02
 
 
 def test_llama_cpp_makes_the_trained_ids_of_a_rendered_prompt(tmp_path: Path) -> None:

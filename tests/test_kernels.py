@@ -87,8 +87,9 @@ def test_rotary_positions_of_regions(kind: torch.dtype, width: int) -> None:
 def test_frozen_maps_of_one_input_with_adapters(kind: torch.dtype, dropout: bool) -> None:
     first, second, third = (nn.Linear(24, n, bias=n == 8, dtype=kind).requires_grad_(False) for n in (16, 8, 12))
     maps = [Map(first, [(0, 16)], 2.0), Map(second), Map(third, [(0, 4), (8, 12)], 0.5)]
-    a = [torch.randn(3, 24) for _ in range(3)]
-    b = [torch.randn(n, 3) for n in (16, 4, 4)]
+    ranks = (3, 5, 2)
+    a = [torch.randn(rank, 24) for rank in ranks]
+    b = [torch.randn(n, rank) for n, rank in zip((16, 4, 4), ranks, strict=True)]
     x = torch.randn(1, 9, 24, dtype=kind)
 
     def run(maps_of: Callable[..., object]) -> Callable[..., Tensor]:

@@ -14,9 +14,9 @@ from pacos.cli.session import run_or_model
 from pacos.cli.show import out, say, size
 
 app = typer.Typer(help="Merge, quantize, ship: each hand-over measured.", no_args_is_help=True, rich_markup_mode=None)
-Source = Annotated[str, typer.Argument(help="a run, a merged folder made here, or a base model")]
+Source = Annotated[str, typer.Argument(help="a run, a PEFT adapter, a merged folder made here, or a base model")]
 Out = Annotated[Path | None, typer.Option("--out", help="folder to make; exports/NAME-KIND where not given")]
-Base = Annotated[str, typer.Option("--base", help="where the run's base model is, if it has moved")]
+Base = Annotated[str, typer.Option("--base", help="where the base model of the run or adapter is, if it has moved")]
 AsJson = Annotated[bool, typer.Option("--json", help="print export.json")]
 GgufType = Annotated[
     str,

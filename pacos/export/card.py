@@ -28,6 +28,8 @@ def export_card(tree: dict[str, Any]) -> str:
     header = yaml.safe_dump(metadata(tree), sort_keys=False, allow_unicode=True).strip()
     about = tree["about"]
     trained = f", fine-tuned with pacos by {METHODS[about['method']]} on `{about['data']}`" if "method" in about else ""
+    if "adapter" in about:
+        trained = f" with the adapter `{about['adapter']}`, which pacos did not train"
     facts = "\n".join(f"| {name} | {value} |" for name, value in _facts(tree))
     return f"""---
 {header}

@@ -16,7 +16,7 @@ from pacos.export import llama_cpp
 from pacos.export.card import export_card
 from pacos.export.folder import new_folder, write_export
 from pacos.export.gguf_lora import write_lora
-from pacos.export.gguf_metadata import context_length
+from pacos.export.gguf_metadata import served_context
 from pacos.export.gguf_names import Names
 from pacos.export.gguf_read import as_model, first_difference, probes_that_differ
 from pacos.export.gguf_write import TYPES, write_gguf
@@ -58,7 +58,7 @@ def export_gguf(origin: Origin, out: Path, *, type: str, say: Say, lora: bool = 
         write_type(origin, path, type)
         say(f"measuring {origin.name}")
         network = origin.network()
-        length = min(network.max_length, context_length(origin.config))
+        length = min(network.max_length, served_context(origin.config))
         rows = rows_of(origin.contract, origin.renderer, origin.held_out, length)
         before = observe(network, rows)
         del network
@@ -97,7 +97,7 @@ def _measure(
 ) -> tuple[Receipt, Observed]:
     """What the file does, read back through transformers; its tokenizer must give the contract's ids."""
     say("measuring the file, read back through transformers")
-    step = "merged -> gguf" if origin.record is None else "saved -> gguf"
+    step = "saved -> gguf" if origin.record or origin.updates else "merged -> gguf"
     with as_model(path) as (network, tokenizer):
         differ = probes_that_differ(origin.contract, tokenizer)
         if differ:

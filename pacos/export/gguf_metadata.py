@@ -5,14 +5,12 @@ A sliding window that llama.cpp does not apply (Mistral's) becomes the context l
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
 from pacos.errors import UsageError
 from pacos.export.gguf_names import ARCHITECTURES
+from pacos.export.gguf_rope import original_context, rope, rotated, scaling_metadata
 
 Value = int | float | str | bool | list[Any]
 
@@ -37,10 +35,10 @@ def metadata(config: Mapping[str, Any], name: str, swallows: bool = False) -> di
         f"{arch}.attention.value_length": size,
         f"{arch}.attention.layer_norm_rms_epsilon": float(config.get("rms_norm_eps", 1e-6)),
         f"{arch}.vocab_size": int(config["vocab_size"]),
-        f"{arch}.rope.dimension_count": size,
-        f"{arch}.rope.freq_base": float(rope(config).get("rope_theta") or 10000.0),
+        f"{arch}.rope.dimension_count": rotated(config, size),
+        f"{arch}.rope.freq_base": rope(config)["rope_theta"],
     }
-    found |= _scaling(config, arch)
+    found |= scaling_metadata(config, arch)
     if kind == "phi3" and config.get("sliding_window"):
         found[f"{arch}.attention.sliding_window"] = int(config["sliding_window"])
     if kind == "gemma2":
@@ -63,41 +61,10 @@ def context_length(config: Mapping[str, Any]) -> int:
     return min(length, int(window)) if config["model_type"] == "mistral" and window else length
 
 
-def rope(config: Mapping[str, Any]) -> dict[str, Any]:
-    """theta and scaling, as newer configs (rope_parameters) or older ones (rope_theta, rope_scaling) have them."""
-    both = {"rope_theta": config.get("rope_theta")} | dict(config.get("rope_scaling") or {})
-    return both | dict(config.get("rope_parameters") or {})
-
-
-def _scaling(config: Mapping[str, Any], arch: str) -> dict[str, Value]:
-    scaling = rope(config)
-    kind = scaling.get("rope_type") or scaling.get("type") or "default"
-    if kind in ("default", "llama3"):  # Llama 3's is a tensor: see frequency_factors
-        return {}
-    if kind == "linear":
-        return {f"{arch}.rope.scaling.type": "linear", f"{arch}.rope.scaling.factor": float(scaling["factor"])}
-    raise UsageError(f"GGUF: rope scaling '{kind}' is not written here; known: default, linear, llama3")
-
-
-def frequency_factors(config: Mapping[str, Any]) -> torch.Tensor | None:
-    """Llama 3's rope scaling as llama.cpp reads it: what each frequency is divided by, (head size / 2,); else None."""
-    scaling = rope(config)
-    if scaling.get("rope_type") != "llama3":
-        return None
-    factor, low, high = (float(scaling[k]) for k in ("factor", "low_freq_factor", "high_freq_factor"))
-    old = float(scaling["original_max_position_embeddings"])
-    base, size = float(scaling.get("rope_theta") or 10000.0), head_size(config)
-    factors = []
-    for i in range(0, size, 2):
-        wavelength = 2 * math.pi * base ** (i / size)
-        if wavelength < old / high:
-            factors.append(1.0)
-        elif wavelength > old / low:
-            factors.append(factor)
-        else:
-            smooth = (old / wavelength - low) / (high - low)
-            factors.append(1 / ((1 - smooth) / factor + smooth))
-    return torch.tensor(factors, dtype=torch.float32)
+def served_context(config: Mapping[str, Any]) -> int:
+    """Up to which context llama.cpp computes what transformers does: beyond the original it takes longrope's other factors."""
+    length = context_length(config)
+    return min(length, original_context(config)) if rope(config)["rope_type"] == "longrope" else length
 
 
 def _gemma2(config: Mapping[str, Any], size: int) -> dict[str, Value]:

@@ -22,6 +22,7 @@ from torch import Tensor
 from pacos.errors import DataError, UserError
 from pacos.export.gguf_metadata import config_facts
 from pacos.export.gguf_names import Names, ordered
+from pacos.export.gguf_rope import rope_facts
 from pacos.export.gguf_write import CONTRACT
 from pacos.export.updates import Merged
 from pacos.models.gguf_head import Head, read_head
@@ -53,7 +54,9 @@ def _convert(path: Path, head: Head, folder: Path) -> None:
     from safetensors import SafetensorError
 
     try:
-        convert_gguf(path, folder, config=config_facts(head.values), exact=True)
+        tensors = GgufTensors(path)
+        facts = config_facts(head.values) | rope_facts(head.values, tensors.names, tensors.read)
+        convert_gguf(path, folder, config=facts, exact=True)
     except SafetensorError as error:
         if "os error 28" in str(error):
             raise OSError(errno.ENOSPC, str(error)) from None

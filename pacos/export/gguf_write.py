@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ import torch
 from torch import Tensor
 
 from pacos.errors import UsageError
-from pacos.export.gguf_metadata import frequency_factors, metadata
+from pacos.export.gguf_metadata import head_size, metadata
 from pacos.export.gguf_names import Names
+from pacos.export.gguf_rope import factor_tensors
 from pacos.export.gguf_tokenizer import tokenizer_metadata
 from pacos.export.origin import Origin
 from pacos.export.updates import Merged
@@ -87,8 +89,8 @@ def write_gguf(origin: Origin, weights: Merged, path: Path, type: str) -> list[P
     values |= tokenizer_metadata(origin.renderer, origin.contract, rows, chat_template_jinja(origin.renderer))
     values[CONTRACT] = json.dumps(origin.contract, ensure_ascii=False)
     tensors: list[Entry] = []
-    if (factors := frequency_factors(config)) is not None:
-        tensors.append(("rope_freqs.weight", "F32", tuple(factors.shape), lambda: factors))
+    for name, factors in factor_tensors(config, head_size(config)).items():
+        tensors.append((name, "F32", tuple(factors.shape), partial(torch.clone, factors)))
     for plan in plans:
         tensors.append((plan.name, plan.type, plan.shape, lambda p=plan: names.to_gguf(p.name, _values(weights, p))))  # type: ignore[misc]
     write_file(path, values, tensors)

@@ -1,4 +1,4 @@
-"""What is exported: a run, a merged folder made here, or a base model; opened once, everything checked first.
+"""What is exported: a run, an adapter of PEFT, a merged folder made here, or a base model; opened once, everything checked first.
 
 A run's manifest must hold, and its base must be the one that it was trained on, by the hash of its weights.
 """
@@ -16,6 +16,7 @@ from pacos.errors import DataError, GateError, UsageError
 from pacos.export.memory import need_memory
 from pacos.export.tensors import TensorFiles
 from pacos.export.updates import Update, read_updates
+from pacos.models.adapters import CONFIG, read_config
 from pacos.models.artifact import verify
 from pacos.models.catalog import cache_folder
 from pacos.models.identity import weight_files, weights_sha256
@@ -66,15 +67,17 @@ class Origin:
 
 
 def open_origin(name: str, base: str = "") -> Origin:
-    """Open a run, a merged export or a base by its name. `base`: where the base of a run is, if it has moved.
+    """Open a run, an adapter, a merged export or a base by its name. `base`: where the base of the first two is, if it has moved.
 
     Raises UsageError (nothing there), DataError (damaged), GateError (another base, another tokenizer).
     """
     folder = Path(name)
     if (folder / FILE).is_file():
         return _open_run(folder, base)
+    if (folder / CONFIG).is_file():
+        return _open_adapter(folder, base)
     if base:
-        raise UsageError(f"--base: {name} is no run of pacos, so it has no base of its own; leave --base out")
+        raise UsageError(f"--base: {name} is no run and no adapter, so it has no base of its own; leave --base out")
     return _open_export(folder) if (folder / EXPORT).is_file() else _open_model(name)
 
 
@@ -99,6 +102,32 @@ def _open_run(folder: Path, base: str) -> Origin:
     receipts = [receipt.model_dump() for receipt in record.receipts]
     name = folder.resolve().name
     return Origin(name, folder, source, weights, updates, renderer, record.contract, record, about, receipts)
+
+
+def _open_adapter(folder: Path, base: str) -> Origin:
+    """An adapter of another tool over the base that it names. Its prompt format is the chat template of its tokenizer."""
+    config = read_config(folder)
+    name = base or str(config.get("base_model_name_or_path") or "")
+    if not name:
+        raise UsageError(f"{folder}: {CONFIG} names no base model; give it with --base")
+    try:
+        source = resolve(name, "" if base or Path(name).exists() else config.get("revision") or "")
+    except UsageError as error:
+        hint = "" if base else f"\n  it is the base that {folder / CONFIG} names; if it has moved, give it with --base"
+        raise UsageError(f"{error}{hint}") from None
+    weights = TensorFiles(source.folder)
+    own = Source(str(folder), folder) if (folder / "tokenizer.json").is_file() else source
+    renderer = Renderer(tokenizer_of(own), "chat")
+    about = {"adapter": folder.resolve().name, "base": _about_base(name, source)}
+    updates = read_updates(folder, weights)
+    return Origin(
+        folder.resolve().name, folder, source, weights, updates, renderer, make_contract(renderer), None, about
+    )
+
+
+def _about_base(name: str, source: Source) -> dict[str, str]:
+    found = weights_sha256(weight_files(source.folder), cache_folder() / "hashes.json")
+    return {"name": name, "revision": source.revision, "sha256": found}
 
 
 def find_base(record: RunRecord, moved: str = "") -> Source:
@@ -146,8 +175,7 @@ def _open_model(name: str) -> Origin:
     source = resolve(name)
     weights = TensorFiles(source.folder)
     renderer = Renderer(tokenizer_of(source), "chat")
-    found = weights_sha256(weight_files(source.folder), cache_folder() / "hashes.json")
-    about = {"base": {"name": name, "revision": source.revision, "sha256": found}}
+    about = {"base": _about_base(name, source)}
     short = name.rstrip("/").rpartition("/")[2].removesuffix(".gguf")
     return Origin(short, source.folder, source, weights, {}, renderer, make_contract(renderer), None, about)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from pacos.errors import UserError
 from pacos.export.gguf_export import gate_of
-from pacos.export.gguf_metadata import context_length
+from pacos.export.gguf_metadata import served_context
 from pacos.export.gguf_names import Names
 from pacos.export.gguf_read import GgufTensors, as_model, contract_in, first_difference, probes_that_differ
 from pacos.export.merge import merged_weights
@@ -61,7 +61,7 @@ def _gguf_parity(path: Path, other: Origin | None, contract: dict[str, Any], rep
             if other is None:
                 return
             rows = rows_of(
-                contract, other.renderer, other.held_out, min(network.max_length, context_length(other.config))
+                contract, other.renderer, other.held_out, min(network.max_length, served_context(other.config))
             )
             after = observe(network, rows)
     except UserError as error:

@@ -27,9 +27,22 @@ UNSUPPORTED = (
     "use_dora",
     "modules_to_save",
     "layers_to_transform",
+    "exclude_modules",
     "trainable_token_indices",
     "target_parameters",
+    "layer_replication",
+    "lora_bias",
+    "use_qalora",
+    "use_bdlora",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "velora_config",
+    "monteclora_config",
+    "kasa_config",
 )
+"""What makes of an adapter something else than W + s B A on the matrices of target_modules."""
+CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga", "mica")
+"""Beginnings of init_lora_weights that start from other base weights than the model's own."""
 
 
 def save_adapter(adapter: Adapter, folder: Path, *, base_name: str, revision: str = "") -> None:
@@ -148,14 +161,14 @@ def _matching(model: nn.Module, targets: list[str]) -> list[str]:
 
 def rank_and_scale(config: dict[str, Any], name: str) -> tuple[int, float]:
     """Rank and alpha / rank of one matrix, patterns applied as PEFT does, rsLoRA's alpha / sqrt(rank) where it is on."""
-    rank, alpha = config["r"], config["lora_alpha"]
-    for key, value in (config.get("rank_pattern") or {}).items():
-        if name == key or name.endswith(f".{key}"):
-            rank = value
-    for key, value in (config.get("alpha_pattern") or {}).items():
-        if name == key or name.endswith(f".{key}"):
-            alpha = value
+    rank = _by_pattern(config.get("rank_pattern") or {}, name, config["r"])
+    alpha = _by_pattern(config.get("alpha_pattern") or {}, name, config["lora_alpha"])
     return rank, alpha / (rank**0.5 if config.get("use_rslora") else rank)
+
+
+def _by_pattern(pattern: dict[str, Any], name: str, default: Any) -> Any:
+    """The value of the first key that the name is, or ends in, as PEFT takes it."""
+    return next((value for key, value in pattern.items() if name == key or name.endswith(f".{key}")), default)
 
 
 def _misfit(name: str, a: Tensor | None, b: Tensor | None, rank: int, sizes: tuple[int, int]) -> list[str]:
@@ -206,6 +219,11 @@ def _config_problems(config: Any) -> list[str]:
         if not isinstance(names, dict) or not all(PLAIN_NAME.fullmatch(str(n)) for n in names):
             problems.append(f"{key} is {names!r}; plain module names are accepted, no pattern")
     problems += [f"'{key}' is set; it is not supported" for key in UNSUPPORTED if config.get(key)]
+    if str(config.get("init_lora_weights")).startswith(CHANGES_BASE):
+        problems.append(
+            f"init_lora_weights is {config['init_lora_weights']!r}, which starts from other base weights; save it with "
+            "PEFT's path_initial_model_for_weight_conversion"
+        )
     if config.get("bias", "none") != "none":
         problems.append(f"bias is {config['bias']!r}; only 'none' is supported")
     return problems

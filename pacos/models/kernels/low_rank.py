@@ -65,7 +65,7 @@ class _FrozenMaps(torch.autograd.Function):
         flat_inner = inner.reshape(-1, x.shape[-1])
         outs = [_frozen(x, one) for one in maps]
         low = flat_inner @ torch.cat(a).T if a else None
-        for own, piece, scale, i in _parts(maps, [out.view(-1, out.shape[-1]) for out in outs], low):
+        for own, piece, scale, i in _parts(maps, [out.view(-1, out.shape[-1]) for out in outs], low, _ranks(a)):
             own.addmm_(piece, b[i].T, alpha=scale)
         ctx.save_for_backward(flat_inner if a else None, low, *adapters)
         ctx.maps, ctx.shape, ctx.same = maps, x.shape, inner is x
@@ -77,11 +77,12 @@ class _FrozenMaps(torch.autograd.Function):
         dys = [dy.reshape(-1, dy.shape[-1]) for dy in upstream]
         a, b = _halves(adapters, dys[0].dtype)
         dlow = None if low is None else torch.empty_like(low)
+        dlows = () if dlow is None else dlow.split(_ranks(a), dim=1)
         db = []
-        for dy, piece, scale, i in _parts(ctx.maps, dys, low):
+        for dy, piece, scale, i in _parts(ctx.maps, dys, low, _ranks(a)):
             db.append((dy.T @ piece).float().mul_(scale))
-            dlow[:, i * piece.shape[1] : (i + 1) * piece.shape[1]] = (dy @ b[i]).mul_(scale)  # type: ignore[index]
-        da = () if dlow is None else (dlow.T @ inner).float().split(a[0].shape[0])
+            dlows[i].copy_((dy @ b[i]).mul_(scale))
+        da = () if dlow is None else (dlow.T @ inner).float().split(_ranks(a))
         dx, dinner = _input_gradients(ctx, dys, dlow, a)
         return dx, dinner, None, *da, *db
 
@@ -108,10 +109,15 @@ def _input_gradients(ctx: Any, dys: Sequence[Tensor], dlow: Tensor | None, a: li
     return dx, dinner
 
 
-def _parts(maps: Sequence[Map], rows: Sequence[Tensor], low: Tensor | None) -> Any:
+def _ranks(a: Sequence[Tensor]) -> list[int]:
+    """Of each adapter; those of another tool may have one of their own."""
+    return [one.shape[0] for one in a]
+
+
+def _parts(maps: Sequence[Map], rows: Sequence[Tensor], low: Tensor | None, ranks: list[int]) -> Any:
     """For each adapter: its columns of its map's rows, its columns of `low`, its scale and its number."""
     sizes = [(row[:, start:stop], one.scale) for one, row in zip(maps, rows, strict=True) for start, stop in one.parts]
-    pieces = () if low is None else low.chunk(len(sizes), dim=1)
+    pieces = () if low is None else low.split(ranks, dim=1)
     return [(own, piece, scale, i) for i, ((own, scale), piece) in enumerate(zip(sizes, pieces, strict=True))]
 
 
