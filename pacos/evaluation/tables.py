@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 
 from pacos.evaluation.results import Evaluation, GroupResult, MetricResult
-from pacos.evaluation.statistics import FEWEST_ROWS
+from pacos.evaluation.statistics import FEW, FEWEST_ROWS
 from pacos.evaluation.wording import counted, format_difference, format_interval, format_p, format_value
 
 HEADER = ("measure", "base", "tuned", "difference", "95 % interval", "p", "verdict")
 GROUP_HEADER = ("group", "rows", "base", "tuned", "difference", "95 % interval", "p", "verdict")
 BETTER_WHEN = {"higher": "\u2191", "lower": "\u2193", "neither": ""}
 NAMES_SHOWN = 3
+FEWEST_TRIED = 20
+"""Rows from which on benchmarks/intervals.py has tried how often intervals cover."""
 
 
 def render_table(evaluation: Evaluation) -> list[tuple[str, ...]]:
@@ -46,7 +48,8 @@ def comparison_lines(evaluation: Evaluation) -> list[str]:
 
 def method_note(evaluation: Evaluation) -> str:
     """How the figures were made, and what they leave out, in a few sentences."""
-    return " ".join(filter(None, (_how(evaluation), _rows_note(evaluation), _few_note(evaluation))))
+    notes = (_how(evaluation), _reach_note(evaluation), _rows_note(evaluation), _few_note(evaluation))
+    return " ".join(filter(None, notes))
 
 
 def _how(evaluation: Evaluation) -> str:
@@ -61,6 +64,15 @@ def _how(evaluation: Evaluation) -> str:
 
 def _clusters(evaluation: Evaluation) -> str:
     return f" of {evaluation.num_clusters:,} groups of related rows" if evaluation.num_clusters else ""
+
+
+def _reach_note(evaluation: Evaluation) -> str:
+    """What is done for few rows, and where it may not be enough."""
+    units = evaluation.num_clusters or len(evaluation.rows)
+    if units >= FEW:
+        return ""
+    short = f" With {units} they may still be too short." if units < FEWEST_TRIED else ""
+    return f"With fewer than {FEW} rows intervals reach as far as Student's t and Hall's t for skewed rows do.{short}"
 
 
 def _rows_note(evaluation: Evaluation) -> str:

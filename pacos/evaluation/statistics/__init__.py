@@ -9,7 +9,7 @@ from pacos.evaluation.statistics.bootstrap import (
     resample_sums,
 )
 from pacos.evaluation.statistics.clusters import ClusteredMean, cluster_sums, clustered_mean
-from pacos.evaluation.statistics.intervals import resampled_interval
+from pacos.evaluation.statistics.intervals import FEW, resampled_interval
 from pacos.evaluation.statistics.paired import FEWEST_ROWS, Comparison, Verdict, compare, verdict
 from pacos.evaluation.statistics.permutation import permutation_p
 from pacos.evaluation.statistics.power import more_prompts, prompts_needed, simulated_power, smallest_difference
@@ -18,6 +18,7 @@ from pacos.evaluation.statistics.several import holm
 from pacos.evaluation.statistics.student import t_quantile
 
 __all__ = [
+    "FEW",
     "FEWEST_ROWS",
     "LEVEL",
     "UNTOLD",
