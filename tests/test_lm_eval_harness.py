@@ -170,11 +170,11 @@ def test_the_harness_s_likelihoods_are_our_own_scores(
 
 
 def greedy_rows(engine: Engine, tokenizer: Any) -> list[dict[str, Any]]:
-    """The rows, and one whose last choice is what the model itself writes."""
-    question = ROWS[0]["question"]
-    for tokens in range(1, 40):
-        ids = tokenizer(question)["input_ids"]
-        text = tokenizer.decode(engine.generate([ids], Sampling(max_new_tokens=tokens))[0].ids)
-        if likelihoods(engine, tokenizer, question, text)[1]:  # its text comes back as the ids that were written
+    """The rows, and one whose last choice is what the model itself writes, where that comes back as the ids written."""
+    for number in range(300):
+        question = f"The capital of country {number} is"
+        written = engine.generate([tokenizer(question)["input_ids"]], Sampling(max_new_tokens=2))[0].ids
+        text = tokenizer.decode(written)
+        if len(text) > 1 and likelihoods(engine, tokenizer, question, text)[1]:
             return [*ROWS, {"question": question, "choices": [" Paris", " x", text], "label": 2}]
     raise AssertionError("no text that this model writes is read back as written")
