@@ -60,10 +60,10 @@ class LayerStream:
         assert self.network.decoder is not None
         self.layers = decoder_layers(self.network.decoder)
         names = _tensor_names(folder, model, tensors.slots)
+        self._known = torch.empty(0, dtype=torch.long)
         self.embedding = model.get_input_embeddings()
         self.embedding.padding_idx = None  # it matters to gradients alone, and the weight here is a part of the whole
         self.embedding.register_forward_pre_hook(lambda _, ids: torch.searchsorted(self._known, ids[0]))
-        self._known = torch.empty(0, dtype=torch.long)
         head = model.get_output_embeddings()
         self._embedding_name = names[self.embedding, "weight"]
         self._head_name = names[head, "weight"]
