@@ -36,6 +36,7 @@ TASK = {
     "doc_to_text": "{{question}}",
     "doc_to_choice": "{{choices}}",
     "doc_to_target": "{{label}}",
+    "target_delimiter": "",
     "metric_list": [{"metric": "acc"}, {"metric": "acc_norm"}],
 }
 ROWS = [

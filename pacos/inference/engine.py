@@ -41,7 +41,8 @@ OnToken = Callable[[int, int], None]
 """Called with the index of a prompt and a token of its answer, as it is written."""
 OnDone = Callable[[int, Completion], None]
 """Called with the index of a prompt and its answer, when that is done."""
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
