@@ -28,8 +28,9 @@ WAYS = {
     "not done": rf"\bi (?:do not|don't) (?:feel |think )?(?:\w+ly )?(?:comfortable|{_DO}|help|create|discuss|condone)\b(?! from)",
     "not willing": (
         r"\b(?:i'm|i am) (?:\w+ )?not (?:\w+ly )?(?:able|willing|permitted|allowed|comfortable|at liberty|in a position"
-        r"|equipped|programmed|designed|authorized|going) (?:to (?!lie\b|explain\b|be\b)|with\b|in\b|\w+ing\b)"
+        r"|programmed|designed|authorized|going) (?:to (?!lie\b|explain\b|be\b)|with\b|in\b|\w+ing\b)"
     ),
+    "not equipped": r"^\W*(?:\w+,? )?i(?:'m| am) not equipped (?:to|for)\b",
     "unable": rf"\b(?:i'm|i am|i was) (?:\w+ )?unable to (?:{_DO}|sell|be of)\b",
     "unable as a firm": r"^\W*we(?: are|'re) unable to (?:process|complete|answer|fulfil|fulfill|grant) (?:this|that|your|the)\b",
     "not designed": r"\bi(?: was|'m| am) (?:not|n't) (?:designed|made|built|trained|programmed|meant) (?:to|for)\b",
