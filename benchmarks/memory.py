@@ -5,7 +5,8 @@ and the packs of a step (what is accumulated). Half of the whole grid: each valu
 
 Measured is the highest resident memory of a process that loads the model and makes three steps, as a run does; planned is
 what `pacos plan` says of it, from a process that never sees the weights. Names given on the command line, or their beginnings
-(`lora`, `"full bf16"`), are measured again, and what the results hold of the others is kept; each is written as it is known.
+(`lora`, `"full bf16"`), are measured again, and the peaks that the results hold of the others are kept; `planned` measures none.
+What is planned is always planned anew. Each is written as it is known.
 """
 
 from __future__ import annotations
@@ -127,46 +128,63 @@ def one(task: str) -> dict[str, Any]:
     return {name: {**memory.parts, "total": memory.total, "phase": memory.phase} for name, memory in memories.items()}
 
 
-def compare(names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each name with planned, measured and planned over measured, as soon as it is known."""
-    plans = in_own_process(Path(__file__), f"planned {';'.join(names)}", TIMEOUT_SECONDS)
+def compare(names: list[str], known: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each configuration with planned, measured and planned over measured, as soon as it is known: those known, then `names`."""
+    plans = in_own_process(Path(__file__), f"planned {';'.join(grid())}", TIMEOUT_SECONDS)
     if "failed" in plans:
         sys.exit(f"planning: {plans['failed']}")
-    for name in names:
-        found = in_own_process(Path(__file__), f"measured {name}", TIMEOUT_SECONDS)
+    for name in [*known, *names]:
+        anew = name in names
+        found = in_own_process(Path(__file__), f"measured {name}", TIMEOUT_SECONDS) if anew else known[name]
         if "failed" in found:
             print(f"{name}: {found['failed']}", flush=True)
             continue
-        compared = {"planned": plans[name], "measured": found, "ratio": plans[name]["total"] / found["peak"]}
-        print(f"{name}: {line(compared)}", flush=True)
+        compared = beside(plans[name], found)
+        print(f"{name}: {line(compared)}{'' if anew else ', as it was'}", flush=True)
         yield name, compared
 
 
+def beside(plan: dict[str, Any], found: dict[str, float]) -> dict[str, Any]:
+    """Planned and measured in bytes, and what the page shows of them."""
+    return {
+        "planned_gb": plan["total"] / 1e9,
+        "measured_gb": found["peak"] / 1e9,
+        "planned_over_measured": plan["total"] / found["peak"],
+        "highest": plan["phase"],
+        "planned": plan,
+        "measured": found,
+    }
+
+
 def line(found: dict[str, Any]) -> str:
-    gigabytes = (found["planned"]["total"] / 1e9, found["measured"]["peak"] / 1e9)
-    return f"planned {gigabytes[0]:.2f} GB ({found['planned']['phase']}), measured {gigabytes[1]:.2f} GB, {found['ratio']:.3f}"
+    return (
+        f"planned {found['planned_gb']:.2f} GB ({found['highest']}), measured {found['measured_gb']:.2f} GB, "
+        f"{found['planned_over_measured']:.3f}"
+    )
 
 
-def kept_results() -> dict[str, Any]:
-    """What was measured before, of the configurations that there still are."""
+def measured_before() -> dict[str, Any]:
+    """Peaks in the results, of the configurations that there still are."""
     path, known = RESULTS / "memory.json", set(grid())
     tree = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"figures": {"configurations": {}}}
-    return {name: found for name, found in tree["figures"]["configurations"].items() if name in known}
+    return {name: found["measured"] for name, found in tree["figures"]["configurations"].items() if name in known}
 
 
 def main(wanted: list[str]) -> None:
-    names = [
-        name for name in grid() if not wanted or any(name == each or name.startswith(f"{each} ") for each in wanted)
-    ]
-    if not names:
-        sys.exit("\n  ".join(["no such configuration; give the beginning of one of:", *grid()]))
-    results, worst = kept_results(), 0.0
-    for name, found in compare(names):
+    def is_wanted(name: str) -> bool:
+        return not wanted or any(name == each or name.startswith(f"{each} ") for each in wanted)
+
+    names = [name for name in grid() if is_wanted(name)]
+    if not names and wanted != ["planned"]:
+        sys.exit("\n  ".join(["no such configuration; give `planned`, or the beginning of one of:", *grid()]))
+    results: dict[str, Any] = {}
+    for name, found in compare(names, {n: m for n, m in measured_before().items() if n not in names}):
         results = {each: (results | {name: found})[each] for each in grid() if each in results or each == name}
-        ratios = {each: compared["ratio"] for each, compared in results.items()}
-        worst = max(abs(ratio - 1) for ratio in ratios.values())
-        write_result("memory", {"configurations": results, "largest_error": worst}, ratios)
-    print(f"largest error {worst:.1%} of {len(ratios)} configurations, in {RESULTS / 'memory.json'}")
+        ratios = [compared["planned_over_measured"] for compared in results.values()]
+        worst = max(abs(ratio - 1) for ratio in ratios)
+        ends = {"planned over measured, least": min(ratios), "planned over measured, most": max(ratios)}
+        write_result("memory", {"configurations": results, "fraction_off_at_most": worst}, ends)
+    print(f"largest error {worst:.1%} of {len(results)} configurations, in {RESULTS / 'memory.json'}")
 
 
 if __name__ == "__main__":

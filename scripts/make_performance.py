@@ -77,6 +77,12 @@ SECTIONS = {
         "rows; per token, longer rows should cost what attention's products add, and no more.\n\n"
         "![milliseconds a token by row length, and seconds a step by number of rows](lengths.svg)",
     ),
+    "memory": Section(
+        "Planned and measured peak memory",
+        "What `pacos plan` says of SmolLM2-135M beside the highest resident memory of a process that loads it and makes three "
+        "steps, each in a process of its own. What the libraries and malloc hold was set to these peaks (docs/plan.md).",
+        (Aim("off at most", ("figures", "fraction_off_at_most"), 0.1, most=True),),
+    ),
     "packing": Section("Tokenizing and packing", "All of Alpaca into packs of 2,048 tokens."),
     "quantization": Section(
         "What each quantization costs",

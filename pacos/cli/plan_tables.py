@@ -122,13 +122,15 @@ def size(num_bytes: float) -> str:
 def footnote(plan: Plan, own: Estimate, efficiency: Efficiency | None) -> str:
     """What the figures assume."""
     from pacos.training.devices import EFFICIENCY
-    from pacos.training.memory import CPU_SHARE, CPU_SLACK, CUDA_CONTEXT, CUDA_SLACK
+    from pacos.training.memory import CPU_SHARE, CPU_SLACK, CUDA_CONTEXT, CUDA_SLACK, GIVEN_BACK_SLACK
     from pacos.training.plan import dtype_on
 
     share = efficiency or EFFICIENCY[own.device.kind]
-    flops = plan.flops(plan.recipe, plan.demand(plan.recipe, dtype_on(plan.recipe, own.device)))
+    demand = plan.demand(plan.recipe, dtype_on(plan.recipe, own.device))
+    flops = plan.flops(plan.recipe, demand)
     on_gpu = f"{size(CUDA_CONTEXT)} of CUDA and {CUDA_SLACK:.0%} that its allocator cannot use, on a GPU, are assumed"
-    held = f"{size(CPU_SLACK)} and {CPU_SHARE:.0%} of the activations that malloc holds back"
+    share_held = f"{size(CPU_SLACK)} and {CPU_SHARE:.0%} of the activations"
+    held = f"{size(GIVEN_BACK_SLACK) if demand.gives_back else share_held} that the libraries and malloc hold besides"
     on_cpu = f"{size(plan.runtime)} of Python and libraries, measured, and {held}, on a CPU"
     text = ASSUMED.format(flops=f"{flops:.2g} FLOP", low=share.low, high=share.high, runtime=f"{on_cpu};\n{on_gpu}")
     return f"{text}\n* planned only: pacos trains 16- and 32-bit and NF4 bases, not 8-bit ones"

@@ -30,12 +30,14 @@ CUDA_CONTEXT = 600 << 20
 CUDA_SLACK = 0.06
 """Assumed: what the caching allocator holds and cannot use, as a share of all that comes and goes."""
 CPU_SLACK = 70 << 20
-"""What the libraries and glibc's allocator take beyond what is asked of them once a run goes on; set by hand to nine peaks
-of benchmarks/memory.py, as the two below, with an older attention kernel, and not checked on others since."""
-CPU_SHARE = 0.27
+"""What the libraries and glibc's allocator take beyond what is asked of them; set by hand, as the three below, to the 24 peaks
+of benchmarks/memory.py."""
+CPU_SHARE = 0.24
 """What glibc's allocator holds and cannot give back, as a share of activations and logits, which come and go."""
-NF4_SLACK = 140 << 20
-"""bitsandbytes, and the tensors that it quantizes from."""
+GIVEN_BACK_SLACK = 130 << 20
+"""In place of both, where large blocks are given back at once: with NF4 weights, and with checkpointing."""
+NF4_SLACK = 40 << 20
+"""bitsandbytes, and the matrix that is unpacked."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,8 @@ class Demand:
     pack_tokens: int
     width: int
     """Bytes of a number in the compute type."""
+    read_bytes: int = 0
+    """Of the files that are mapped while their numbers are turned into another type; 0 where the files are the weights."""
 
     @property
     def optimizer(self) -> int:
@@ -76,21 +80,37 @@ class Demand:
         each = 8 if self.recipe.train.optimizer == "adamw" else EIGHT_BIT
         return round(self.trace.trained * each)
 
-    def memory(self, runtime: int, *, slack_share: float = 0.0, devices: int = 1, on_cpu: bool = False) -> Memory:
-        """The phase that takes most, on each of `devices` that divide the weights. `runtime`: bytes taken by all else."""
-        return max(
-            (self._of(phase, runtime, slack_share, devices, on_cpu) for phase in self.trace.peaks),
-            key=lambda m: m.total,
-        )
+    @property
+    def gives_back(self) -> bool:
+        """Whether a run on a CPU has large blocks of memory given back at once."""
+        return self.recipe.method == "qlora" or self.recipe.train.gradient_checkpointing
 
-    def _of(self, phase: str, runtime: int, slack_share: float, devices: int, on_cpu: bool) -> Memory:
+    def memory(self, runtime: int, *, slack_share: float = 0.0, devices: int = 1) -> Memory:
+        """The phase that takes most, on each of `devices` that divide the weights. `runtime`: bytes taken by all else."""
+        found = (self.at(phase, runtime, devices) for phase in self.trace.peaks)
+        return max((slackened(m, slack_share, m.gradients) for m in found), key=lambda m: m.total)
+
+    def memory_on_cpu(self, runtime: int, *, devices: int = 1) -> Memory:
+        """The same with what a CPU's libraries and allocator hold besides."""
+        nf4 = NF4_SLACK * (self.recipe.method == "qlora")
+        slack, share = (GIVEN_BACK_SLACK, 0.0) if self.gives_back else (CPU_SLACK, CPU_SHARE)
+        loading = self.at("load", runtime + CPU_SLACK + nf4 + self.read_bytes, devices)
+        rest = (self.at(phase, runtime + slack + nf4, devices) for phase in self.trace.peaks if phase != "load")
+        return max((loading, *(slackened(m, share) for m in rest)), key=lambda m: m.total)
+
+    def at(self, phase: str, runtime: int, devices: int = 1) -> Memory:
+        """One phase's highest point."""
         live = self.trace.peaks[phase]
         optimizer = 0 if phase == "load" else self.optimizer
         found = Memory(optimizer=optimizer, phase=phase, **{name: live.get(name, 0) for name in PARTS})
         if devices > 1:
             found = divided(found, self.trace, self.recipe, devices)
-        moving = found.activations + found.logits + (0 if on_cpu else found.gradients)
-        return replace(found, runtime=runtime + round(slack_share * moving))
+        return replace(found, runtime=runtime)
+
+
+def slackened(memory: Memory, share: float, more: int = 0) -> Memory:
+    """With a share of what comes and goes, which the allocator holds: activations, logits and `more` bytes."""
+    return replace(memory, runtime=memory.runtime + round(share * (memory.activations + memory.logits + more)))
 
 
 PARTS = ("weights", "trained", "gradients", "activations", "logits")
@@ -122,7 +142,10 @@ def demand_of(recipe: Recipe, config: Any, dtype: torch.dtype, packs: Sequence[P
     `config` is a transformers config.
     """
     traced = trace_deep(recipe, config, dtype, packs[0], 2 if len(packs) > 1 else 1)
-    return Demand(recipe, traced, packs[0].num_tokens, dtype.itemsize)
+    stored = getattr(config, "dtype", None) or torch.bfloat16
+    turned = recipe.method == "qlora" or stored != dtype
+    weights = traced.layers + traced.outside_bytes // dtype.itemsize
+    return Demand(recipe, traced, packs[0].num_tokens, dtype.itemsize, turned * weights * stored.itemsize)
 
 
 def trace_deep(recipe: Recipe, config: Any, dtype: torch.dtype, pack: Pack, passes: int = 1) -> Trace:
@@ -170,6 +193,5 @@ def resident_bytes() -> int:
 def on_device(demand: Demand, kind: str, runtime: int, devices: int = 1) -> Memory:
     """The peak on a CPU, whose libraries take `runtime` bytes, or on each of `devices` GPUs. `kind`: cpu or cuda."""
     if kind == "cpu":
-        own = CPU_SLACK + NF4_SLACK * (demand.recipe.method == "qlora")
-        return demand.memory(runtime + own, slack_share=CPU_SHARE, devices=devices, on_cpu=True)
+        return demand.memory_on_cpu(runtime, devices=devices)
     return demand.memory(CUDA_CONTEXT, slack_share=CUDA_SLACK, devices=devices)
