@@ -72,7 +72,7 @@ static inline float exp_of(float x) {
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * r * r + r + 1.0f;
-    int32_t e = ((int32_t)k + 127) << 23;
+    uint32_t e = (uint32_t)((int32_t)k + 127) << 23; /* unsigned: k is below -127 where x is not a number */
     float scale;
     memcpy(&scale, &e, 4);
     return p * scale;
