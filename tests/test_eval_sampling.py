@@ -56,6 +56,15 @@ def test_an_evaluation_draws_as_it_is_told_and_keeps_how(cli: Cli, tiny_run: lis
     cut = evaluated(cli, f"--set=eval.stop=['{stop}']")
     assert cut["record"]["sampling"]["stop"] == [stop]
     assert texts(cut) == [text.split(stop)[0] for text in texts(greedy)]
+    # no token comes behind a text that ends an answer
+    sides = [
+        (row[side], whole[side])
+        for row, whole in zip(cut["rows"], greedy["rows"], strict=True)
+        for side in ("base", "tuned")
+    ]
+    ended = [now for now, whole in sides if stop in whole["text"]]
+    assert ended
+    assert all(now["finish_reason"] == "stop" and now["generated_tokens"] == now["tokens"] for now in ended)
 
 
 @pytest.mark.parametrize(

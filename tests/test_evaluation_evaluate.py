@@ -31,6 +31,10 @@ class Out:
     finish_reason: str
     seconds: float
 
+    @property
+    def generated_tokens(self) -> int:
+        return len(self.ids) + (self.finish_reason == "stop")
+
 
 @dataclass(frozen=True)
 class Scored:

@@ -326,7 +326,7 @@ class Clocked:
         for number in range(4):
             self.now[0] += self.step if number else self.first
             on_token(0, 7)
-        return [SimpleNamespace(ids=(7,) * 4, finish_reason="length", seconds=3 * self.step)]
+        return [SimpleNamespace(ids=(7,) * 4, finish_reason="length", generated_tokens=4, seconds=3 * self.step)]
 
 
 def test_both_models_are_timed_in_turn_by_the_callers_clock() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pacos.cli.session import OpenRun, find_run, load_base, open_base, open_run
+from pacos.cli.session import OpenRun, find_run, load_base, open_base, open_run, verified_renderer
 from pacos.errors import UsageError
 
 if TYPE_CHECKING:
@@ -81,9 +81,6 @@ class Voices:
 
     def _read(self, run: str, folder: Path) -> Renderer:
         """The renderer of another run, verified and of this base."""
-        from pacos.models import load_tokenizer
-        from pacos.models.artifact import verify
-        from pacos.prompts import renderer_from_contract
         from pacos.training import read_record
 
         record = read_record(folder)
@@ -94,8 +91,8 @@ class Voices:
                 f"{run}: was trained on {_describe(record)}, and this chat's base is {_describe(self._record)}; "
                 f"talk to it with: pacos chat {run}"
             )
-        verify(folder)
-        return renderer_from_contract(record.contract, load_tokenizer(str(folder)))
+        renderer: Renderer = verified_renderer(folder, record)
+        return renderer
 
 
 def open_voices(run: str | None, base: bool) -> Voices:

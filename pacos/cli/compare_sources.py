@@ -156,7 +156,7 @@ def write_answers(source: Source, examples: Sequence[Example], writing: Writing)
             ids=tuple(made.ids),
             finish_reason=made.finish_reason,
             tokens=len(made.ids),
-            generated_tokens=len(made.ids) + (made.stop_id is not None),
+            generated_tokens=made.generated_tokens,
             seconds=made.prompt_seconds + made.seconds,
         )
         for prompt, made in zip(prompts, completions, strict=True)

@@ -70,17 +70,13 @@ def newest_run() -> Path:
 
 def open_run(run: str | Path | None) -> OpenRun:
     """Load base and adapter (or the fully trained model) of a run, everything verified."""
-    from pacos.models import load_adapter, load_model, load_tokenizer
-    from pacos.models.artifact import verify
-    from pacos.prompts import renderer_from_contract
+    from pacos.models import load_adapter, load_model
     from pacos.training import read_record
 
     folder = find_run(run)
     record = read_record(folder)
-    verify(folder)
+    renderer = verified_renderer(folder, record)
     recipe = record.recipe
-    tokenizer = load_tokenizer(str(folder))
-    renderer = renderer_from_contract(record.contract, tokenizer)
     say(f"loading {folder}")
     if recipe["method"] == "full":
         loaded = load_model(str(folder), dtype=recipe["model"]["dtype"], device=recipe["model"]["device"])
@@ -89,6 +85,16 @@ def open_run(run: str | Path | None) -> OpenRun:
     network = network_of(loaded)
     adapter = load_adapter(loaded.model, folder)
     return OpenRun(folder.name, network, renderer, adapter, record, folder)
+
+
+def verified_renderer(folder: Path, record: Any) -> Any:
+    """The renderer of a run. Raises GateError where its files are not those that were saved, or render other ids."""
+    from pacos.models import load_tokenizer
+    from pacos.models.artifact import verify
+    from pacos.prompts import renderer_from_contract
+
+    verify(folder)
+    return renderer_from_contract(record.contract, load_tokenizer(str(folder)))
 
 
 def network_of(loaded: Any) -> Any:

@@ -166,7 +166,7 @@ def open_local(options: Options) -> Local:
                 done.finish_reason,
                 done.prompt_seconds + done.seconds,
                 len(prompt),
-                len(done.ids) + (done.stop_id is not None),
+                done.generated_tokens,
             )
             for prompt, done in zip(prompts, engine.generate(prompts, samplings), strict=True)
         ]

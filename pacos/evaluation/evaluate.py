@@ -32,12 +32,14 @@ Progress = Callable[[str, int, int], None]
 
 
 class Completion(Protocol):
-    """`ids` are without the stop token, which came where `finish_reason` is `stop`; `seconds` without the prompt's."""
+    """`ids` are without the stop token, `generated_tokens` with it; `seconds` without the prompt's."""
 
     @property
     def ids(self) -> Sequence[int]: ...
     @property
     def finish_reason(self) -> Any: ...
+    @property
+    def generated_tokens(self) -> int: ...
     @property
     def seconds(self) -> float: ...
 
@@ -174,7 +176,7 @@ def _answer(
         example.output,
         renderer.decode(completion.ids),
         tokens=len(completion.ids),
-        generated_tokens=len(completion.ids) + (completion.finish_reason == "stop"),
+        generated_tokens=completion.generated_tokens,
         finish_reason=completion.finish_reason,
         seconds=float(completion.seconds),
         nll=float(score.nll),

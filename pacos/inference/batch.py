@@ -46,6 +46,11 @@ class Completion:
     stop_text: str | None = None
     top_logprobs: tuple[Likely, ...] = ()
 
+    @property
+    def generated_tokens(self) -> int:
+        """With the stop token; a text that ends an answer has none behind it."""
+        return len(self.ids) + (self.stop_id is not None)
+
 
 @dataclass
 class Row:

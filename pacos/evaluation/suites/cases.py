@@ -40,12 +40,14 @@ class Grade:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One model's answer to one case, graded. `tokens` are without the stop token; `seconds` without the prompt's."""
+    """One model's answer to one case, graded. `tokens` are without the stop token, `generated_tokens` with it;
+    `seconds` without the prompt's."""
 
     text: str
     grade: Grade
     finish_reason: str = "stop"
     tokens: int = 0
+    generated_tokens: int = 0
     seconds: float = 0.0
     ids: tuple[int, ...] = field(default=(), metadata={"json": False})
     prompt_ids: tuple[int, ...] = field(default=(), metadata={"json": False})

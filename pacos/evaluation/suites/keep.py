@@ -96,7 +96,7 @@ def _written(outcome: Outcome) -> Written:
         ids=outcome.ids,
         finish_reason=outcome.finish_reason,
         tokens=outcome.tokens,
-        generated_tokens=outcome.tokens + (outcome.finish_reason == "stop"),
+        generated_tokens=outcome.generated_tokens,
         seconds=outcome.seconds,
         scores=counts,
     )
@@ -113,6 +113,7 @@ def _outcome(stored: Written) -> Outcome:
         Grade(counts, None if ok is None else bool(ok[0])),
         stored.finish_reason,
         stored.tokens,
+        stored.generated_tokens,
         stored.seconds,
         stored.ids,
         stored.prompt_ids,

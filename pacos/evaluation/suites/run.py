@@ -62,6 +62,7 @@ def outcome(text: str, grade: Grade, completion: Completion, prompt: Sequence[in
         grade=grade,
         finish_reason=str(completion.finish_reason),
         tokens=len(completion.ids),
+        generated_tokens=completion.generated_tokens,
         seconds=float(completion.seconds),
         ids=tuple(completion.ids),
         prompt_ids=tuple(prompt),
