@@ -64,7 +64,9 @@ def model(layers: int = 32) -> Any:
     return random_model("phi-3-mini", "qlora", **where, generator=drawn, alike=True, num_hidden_layers=layers)
 
 
-def ours(layers: int = 32, pack_tokens: int = PACK, checkpointing: bool = False, stock: bool = False) -> dict[str, Any]:
+def ours(
+    layers: int = 32, pack_tokens: int = TOKENS, checkpointing: bool = False, stock: bool = False
+) -> dict[str, Any]:
     """Our step; with `stock`, 4-bit layers are bitsandbytes' own."""
     from pacos.models.geometry import model_bytes
 
@@ -139,13 +141,22 @@ def tried(**settings: Any) -> Callable[[], dict[str, Any]]:
     return lambda: ours(TRIED_LAYERS, **settings)
 
 
-WHOLE: dict[str, Callable[[], dict[str, Any]]] = {"pacos": ours, "trl + bitsandbytes": trl}
+def whole() -> dict[str, Any]:
+    """All layers; in one pack where activations take 2 bytes a number, and so fit into 8 GB with the weights."""
+    import torch
+
+    from pacos.models.load import pick_dtype
+
+    return ours(pack_tokens=TOKENS if pick_dtype("auto", torch.device("cpu")) == torch.bfloat16 else PACK)
+
+
+WHOLE: dict[str, Callable[[], dict[str, Any]]] = {"pacos": whole, "trl + bitsandbytes": trl}
 TRIED = {
-    "packs of 512 tokens": tried(),
+    "packs of 512 tokens": tried(pack_tokens=512),
     "packs of 256 tokens": tried(pack_tokens=256),
     "one pack of 1,024 tokens": tried(pack_tokens=1024),
     "one pack, layers computed again": tried(pack_tokens=1024, checkpointing=True),
-    "packs of 512, unpacking by bitsandbytes": tried(stock=True),
+    "packs of 512, unpacking by bitsandbytes": tried(pack_tokens=512, stock=True),
 }
 
 
