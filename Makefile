@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test check bench-train bench-packing bench-memory bench-qlora bench-full bench-generate bench-lengths bench-quantization bench-intervals gpu-check bench-dedup bench-curate docs format clean
+.PHONY: help quickstart test check bench-train bench-packing bench-memory bench-qlora bench-full bench-generate bench-lengths bench-quantization bench-merge bench-intervals gpu-check bench-dedup bench-curate docs format clean
 
 help:  ## what can be made
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ bench-lengths: $(VENV)/.installed-bench  ## cost of a step by length and number 
 bench-quantization: $(STAMP)  ## what each GGUF type costs on SmolLM2: size, memory, speed, perplexity
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,gguf]'
 	$(BIN)/python benchmarks/quantization.py
+
+bench-merge: $(STAMP)  ## peak memory of `pacos export merge` at Llama-2-7B's widths
+	$(BIN)/python benchmarks/merge.py
 
 bench-intervals: $(STAMP)  ## coverage of the intervals, false alarms of tests and gates, by simulation
 	$(BIN)/python benchmarks/intervals.py

@@ -88,6 +88,11 @@ SECTIONS = {
         "What each quantization costs",
         "GGUF files of SmolLM2-135M-Instruct; how to read the figures is in [quantization.md](quantization.md).",
     ),
+    "merge": Section(
+        "Memory of a merge",
+        "`pacos export merge` at Llama-2-7B's widths, from its start to its receipt, where the model does not fit into memory: "
+        "random weights, LoRA r16 on every projection, measured a layer at a time before and after.",
+    ),
     "gpu": Section(
         "On a GPU", "Checks against the CPU, and speed at true shapes with random weights.", (), "make gpu-check"
     ),
