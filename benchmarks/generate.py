@@ -61,10 +61,10 @@ def real_prompts(count: int) -> list[list[int]]:
 def timed(
     answer: Callable[[Sequence[list[int]], int], int], prompts: Sequence[list[int]], tokens: int
 ) -> dict[str, Any]:
-    """Seconds and new tokens a second, behind a short run that warms up: the best of three, where they take no 5 s each."""
+    """Seconds and new tokens a second, behind a short run that warms up: the best of three, where they take no 15 s each."""
     answer(prompts[: min(4, len(prompts))], 4)
     runs: list[float] = []
-    while len(runs) < 3 and sum(runs) < 5 * len(runs) + 1:
+    while len(runs) < 3 and sum(runs) < 15 * len(runs) + 1:
         began = time.perf_counter()
         written = answer(prompts, tokens)
         runs.append(time.perf_counter() - began)
