@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from pacos.errors import DataError
 from pacos.evaluation.pairwise import Ballot, Texts, read_annotations, result_of, write_annotations
@@ -113,12 +114,13 @@ def test_related_prompts_widen_the_interval() -> None:
 
 
 def test_the_95_percent_interval_of_the_win_rate_holds_the_truth_95_times_in_100() -> None:
-    rng, held = np.random.default_rng(5), 0
-    for study in range(400):
+    rng, held = np.random.default_rng(11), 0
+    for study in range(500):
         votes = [ballot(i, float(s)) for i, s in enumerate(rng.choice([0, 0.5, 1], 80, p=[0.25, 0.15, 0.6]))]
         low, high = result_of(votes, "ab", seed=study, resamples=400).pairs[0].interval
         held += low <= 0.675 <= high
-    assert held == 395  # votes take few values: nearer to 97 % than to 95 %
+    # 93 to 97 % is what benchmarks/intervals.py finds in 2,000 studies; 500 may be off by their luck, once in 100
+    assert binom.ppf(0.005, 500, 0.93) <= held <= binom.ppf(0.995, 500, 0.97)
 
 
 def test_logistic_regression_is_the_most_likely_one() -> None:
