@@ -239,13 +239,16 @@ def test_attention_dropout_is_kept_by_training_row_by_row_and_costs_an_evaluatio
     assert_same_logits(network, tiny_of("gpt2", attn_pdrop=0.5))
 
 
-def test_a_model_that_reads_ahead_is_refused() -> None:
+@pytest.mark.parametrize("place", ["cpu", "meta"])
+def test_a_model_that_reads_ahead_is_refused_with_weights_and_without(place: str) -> None:
     with pytest.raises(UsageError) as error:
-        Network(tiny_of("bert"))
+        Network(tiny_of("bert").to(place))
     assert str(error.value) == (
         "model type 'bert' reads ahead: its logits depend on tokens that come after; "
         "pacos trains causal language models alone"
     )
+    for decoder in (tiny_of("bert", is_decoder=True), tiny_of("bart")):  # of the latter, transformers makes one itself
+        assert len(Network(decoder.to(place)).head.weight) == 320
 
 
 def test_an_encoder_decoder_is_refused_before_it_is_loaded(tmp_path: Path) -> None:

@@ -63,6 +63,8 @@ def ways_of(model: Any) -> Ways:
     if not isinstance(head, nn.Linear):
         raise UsageError(f"model type '{kind}' has no language-modeling head, so it cannot be trained to answer")
     if kind in PLAIN + MIXTURES or not has_values(head.weight):
+        if known_to_read_ahead(model):
+            raise reading_ahead(kind)
         known = kind in PACKED
         reason = "" if known else "its weights are not there to try"
         return Ways(known, known, getattr(model, model.base_model_prefix), scale_of(config), reason)
@@ -113,10 +115,19 @@ def refuse_reading_ahead(model: Any, row: Tensor, own: Tensor) -> None:
     changed = torch.cat((row[:, :-1], row[:, :1]), dim=1)
     before = row.shape[1] - 1
     if not close(model(input_ids=changed, use_cache=False).logits[:, :before], own[:, :before]):
-        raise UsageError(
-            f"model type '{model.config.model_type}' reads ahead: its logits depend on tokens that come after; "
-            "pacos trains causal language models alone"
-        )
+        raise reading_ahead(model.config.model_type)
+
+
+def known_to_read_ahead(model: Any) -> bool:
+    """Whether its modules say so, which can be asked without weights: BERT and its kin are encoders unless told otherwise."""
+    return {module.is_decoder for module in model.modules() if hasattr(module, "is_decoder")} == {False}
+
+
+def reading_ahead(kind: str) -> UsageError:
+    return UsageError(
+        f"model type '{kind}' reads ahead: its logits depend on tokens that come after; "
+        "pacos trains causal language models alone"
+    )
 
 
 def decoders(model: Any) -> Iterator[nn.Module]:
