@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pacos.errors import DataError, ResourceError
-from pacos.export import memory, observe_streamed, stream
+from pacos.export import gguf_export, memory, observe_streamed, stream, verify_gguf
+from pacos.export.gguf_export import write_type
 from pacos.export.merge import merge
 from pacos.export.observe import Observed, Rows, rows_of
 from pacos.export.origin import Origin, open_origin
@@ -159,3 +160,23 @@ def test_a_run_on_nf4_is_measured_by_layers_as_it_was_trained(cli: Cli, tiny_run
     for ours, theirs in zip(found.logits, whole.logits, strict=True):
         assert (ours - theirs).abs().max() < 1e-4
     assert found.losses == pytest.approx(whole.losses, rel=1e-5)
+
+
+@pytest.mark.usefixtures("short")
+def test_a_gguf_that_cannot_be_measured_is_refused_before_it_is_written_or_read_through(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gguf")
+    origin = open_origin(str(save_base(tmp_path / "base", "llama")))
+    write_type(origin, tmp_path / "a.gguf", "f16")
+
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(gguf_export, "write_type", never)
+    monkeypatch.setattr(verify_gguf, "find_dead", never)
+    with pytest.raises(ResourceError, match=r"base: measuring it takes 1\.1 GB"):
+        gguf_export.export_gguf(origin, tmp_path / "out", type="f16", say=quiet)
+    with pytest.raises(ResourceError, match=r"a\.gguf: measuring it takes 1\.1 GB"):
+        verify(tmp_path / "a.gguf", str(tmp_path / "base"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gguf", "base", "meminfo"]

@@ -20,6 +20,7 @@ from pacos.export.gguf_metadata import served_context
 from pacos.export.gguf_names import Names
 from pacos.export.gguf_read import as_model, first_difference, probes_that_differ
 from pacos.export.gguf_write import TYPES, write_gguf
+from pacos.export.memory import need_memory
 from pacos.export.merge import Say, merged_weights
 from pacos.export.observe import Observed, Rows, observe, rows_of
 from pacos.export.ollama import write_modelfile
@@ -47,11 +48,16 @@ def gate_of_serving(type: str) -> str:
 
 
 def export_gguf(origin: Origin, out: Path, *, type: str, say: Say, lora: bool = False) -> dict[str, Any]:
-    """Write the GGUF folder `out`, which must not exist. Returns export.json. Raises GateError, nothing kept."""
+    """Write the GGUF folder `out`, which must not exist. Returns export.json.
+
+    Raises ResourceError before anything is written where the model does not fit into memory to be measured, and GateError,
+    nothing kept.
+    """
     check_type(type)
     names = Names(origin.config)
     if lora and not origin.updates:
         raise UsageError(f"--lora: {origin.name} has no adapter to write")
+    need_memory(origin.weights, origin.name)
     with new_folder(out) as draft:
         path = draft / f"{origin.name}.{type}.gguf"
         say(f"writing {type}, architecture {names.architecture}")

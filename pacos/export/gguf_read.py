@@ -24,6 +24,7 @@ from pacos.export.gguf_metadata import config_facts
 from pacos.export.gguf_names import Names, ordered
 from pacos.export.gguf_rope import rope_facts
 from pacos.export.gguf_write import CONTRACT
+from pacos.export.tensors import Slot
 from pacos.export.updates import Merged
 from pacos.models.gguf_head import Head, read_head
 from pacos.models.load import load_model
@@ -97,7 +98,7 @@ def probes_that_differ(contract: Mapping[str, Any], tokenizer: Any) -> list[str]
 
 
 class GgufTensors:
-    """The tensors of a file, each dequantized when it is read."""
+    """The tensors of a file, each dequantized when it is read; `slots` as they are then."""
 
     def __init__(self, path: Path):
         try:
@@ -110,6 +111,10 @@ class GgufTensors:
             raise DataError(f"{path}: cut short or damaged: {error}; get the file again") from None
         self._dequantize = gguf.quants.dequantize
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
+        self.slots = {
+            name: Slot(name, torch.float32, tuple(int(n) for n in reversed(tensor.shape)))
+            for name, tensor in self._tensors.items()
+        }
 
     @property
     def names(self) -> list[str]:

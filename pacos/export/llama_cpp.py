@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pacos.errors import UsageError, UserError
-from pacos.export.observe import ANSWER_TOKENS, Observed, Rows, every, gather
+from pacos.export.observe import ANSWER_TOKENS, TOPS, Likely, Observed, Rows, every, gather
 
 K_QUANTS = {
     "q2_k": 10,
@@ -82,7 +82,8 @@ def observe(path: Path, rows: Rows, lora: Path | None = None) -> Observed:
     longest = max([*map(len, every(rows)), *(len(p) + ANSWER_TOKENS for p in rows.prompts)])
     with opened(path, longest + 1, lora) as llama:
         answers = [_answer(llama, prompt) for prompt in rows.prompts]
-        return gather(rows, (logits_of(llama, ids) for ids in every(rows)), answers)
+        logits = (logits_of(llama, ids) for ids in every(rows))
+        return gather(rows, logits, [(ids, stop) for ids, stop, _ in answers], [tops for _, _, tops in answers])
 
 
 def logits_of(llama: Any, ids: Sequence[int]) -> Tensor:
@@ -92,21 +93,25 @@ def logits_of(llama: Any, ids: Sequence[int]) -> Tensor:
     return torch.from_numpy(llama.scores[: len(ids)].copy()).float()
 
 
-def _answer(llama: Any, prompt: Sequence[int]) -> tuple[list[int], int | None]:
-    """Greedy ids, and the token that ended them."""
+def _answer(llama: Any, prompt: Sequence[int]) -> tuple[list[int], int | None, list[Likely]]:
+    """Greedy ids, the token that ended them, and the likeliest in the place of each."""
     import llama_cpp
 
     vocab = llama_cpp.llama_model_get_vocab(llama.model)
     llama.reset()
     llama.eval(list(prompt))
     ids: list[int] = []
+    tops: list[Likely] = []
     while True:
-        token = int(llama.scores[llama.n_tokens - 1].argmax())
+        logits = torch.from_numpy(llama.scores[llama.n_tokens - 1])
+        values, likeliest = logits.topk(TOPS)
+        tops.append(tuple(zip(likeliest.tolist(), values.tolist(), strict=True)))
+        token = int(logits.argmax())
         if llama_cpp.llama_vocab_is_eog(vocab, token):
-            return ids, token
+            return ids, token, tops
         ids.append(token)
         if len(ids) == ANSWER_TOKENS:
-            return ids, None
+            return ids, None, tops
         llama.eval([token])
 
 

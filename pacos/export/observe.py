@@ -10,7 +10,7 @@ Two such observations of one set of rows make a receipt (receipts.py). Ids only:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,10 @@ from pacos.prompts import Rendered, Renderer
 ROWS, ANSWERS, ANSWER_TOKENS = 32, 8, 32
 Answer = tuple[tuple[int, ...], int | None]
 """Ids, and the stop token that ended them; None where the answer ran to its limit."""
+Likely = tuple[tuple[int, float], ...]
+"""Tokens and their log-probabilities in nats, but for a constant; the likeliest first."""
+TOPS = 20
+"""Likeliest tokens that are kept at each token of an answer."""
 LARGEST = 1 << 28
 """Logits that are kept at once: 1 GiB of them."""
 
@@ -43,12 +47,16 @@ class Rows:
 
 @dataclass(frozen=True)
 class Observed:
-    """`logits` (T, V) of each probe; `likeliest` (T,) of each probe and held-out row; `losses` (N, 2): nats, tokens."""
+    """`logits` (T, V) of each probe; `likeliest` (T,) of each probe and held-out row; `losses` (N, 2): nats, tokens.
+
+    `tops`: of each answer, the likeliest tokens in the place of each token written, its stop among them.
+    """
 
     logits: list[Tensor]
     likeliest: list[Tensor]
     losses: np.ndarray
     answers: list[Answer]
+    tops: list[list[Likely]] = field(default_factory=list)
 
 
 def rows_of(contract: Mapping[str, Any], renderer: Renderer, held_out: Path | None, max_length: int) -> Rows:
@@ -68,8 +76,9 @@ def rows_of(contract: Mapping[str, Any], renderer: Renderer, held_out: Path | No
 def observe(network: Network, rows: Rows) -> Observed:
     """Run the network over the rows."""
     engine = Engine(network, rows.stop_ids, slots=ANSWERS)
-    done = engine.generate(rows.prompts, Sampling(max_new_tokens=ANSWER_TOKENS))
-    return gather(rows, (logits_of(network, ids) for ids in every(rows)), [(c.ids, c.stop_id) for c in done])
+    done = engine.generate(rows.prompts, Sampling(max_new_tokens=ANSWER_TOKENS, top_logprobs=TOPS))
+    answers = [(c.ids, c.stop_id) for c in done]
+    return gather(rows, (logits_of(network, ids) for ids in every(rows)), answers, [list(c.top_logprobs) for c in done])
 
 
 def every(rows: Rows) -> Iterator[tuple[int, ...]]:
@@ -78,8 +87,13 @@ def every(rows: Rows) -> Iterator[tuple[int, ...]]:
     yield from (row.ids for row in rows.held_out)
 
 
-def gather(rows: Rows, logits: Iterator[Tensor], answers: Sequence[tuple[Sequence[int], int | None]]) -> Observed:
-    """Put together what any engine gives: logits (T, V) of each row in order, and its answers."""
+def gather(
+    rows: Rows,
+    logits: Iterator[Tensor],
+    answers: Sequence[tuple[Sequence[int], int | None]],
+    tops: Sequence[list[Likely]],
+) -> Observed:
+    """Put together what any engine gives: logits (T, V) of each row in order, its answers and their likeliest tokens."""
     kept: list[Tensor] = []
     likeliest: list[Tensor] = []
     losses = []
@@ -91,7 +105,7 @@ def gather(rows: Rows, logits: Iterator[Tensor], answers: Sequence[tuple[Sequenc
         else:
             losses.append(_loss(row, rows.held_out[index - len(rows.probes)]))
     ends = [(tuple(ids), stop) for ids, stop in answers]
-    return Observed(kept, likeliest, np.array(losses, dtype=float).reshape(-1, 2), ends)
+    return Observed(kept, likeliest, np.array(losses, dtype=float).reshape(-1, 2), ends, list(tops))
 
 
 def kept_probes(rows: Rows, vocabulary: int) -> list[int]:

@@ -8,13 +8,13 @@ first token that it likes better, which is all that a receipt asks for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pacos.export.observe import Observed, Rows, every, kept_probes, targets_of
+from pacos.export.observe import TOPS, Likely, Observed, Rows, every, kept_probes, targets_of
 from pacos.export.stream import LayerStream
 from pacos.prompts import Rendered
 
@@ -31,16 +31,15 @@ def observe_streamed(stream: LayerStream, rows: Rows, like: Observed | None = No
     rooms = [min(ANSWER_TOKENS, stream.max_length - len(prompt)) for prompt in rows.prompts]
     answers = [Written(*each) for each in zip(rows.prompts, rooms, drafts, strict=True)]
     states = stream.states(texts + [answer.text for answer in answers])
-    found = reduced(stream, states, rows)
-    for answer, likeliest in zip(answers, found.likeliest[len(texts) :], strict=True):
-        answer.add(likeliest, rows.stop_ids)
+    found = reduced(stream, states[: len(texts)], rows)
+    ends = [s[-len(a.draft or ()) - 1 :] for s, a in zip(states[len(texts) :], answers, strict=True)]
+    for answer, tops in zip(answers, tops_of(stream, ends), strict=True):
+        answer.add(tops, rows.stop_ids)
     while open_answers := [answer for answer in answers if not answer.done]:
         states = stream.states([answer.text for answer in open_answers])
-        for answer, likeliest in zip(open_answers, likeliest_of(stream, [s[-1:] for s in states]), strict=True):
-            answer.add(likeliest, rows.stop_ids)
-    return Observed(
-        found.logits, found.likeliest[: len(texts)], found.losses, [(tuple(a.ids), a.stop) for a in answers]
-    )
+        for answer, tops in zip(open_answers, tops_of(stream, [s[-1:] for s in states]), strict=True):
+            answer.add(tops, rows.stop_ids)
+    return replace(found, answers=[(tuple(a.ids), a.stop) for a in answers], tops=[a.tops for a in answers])
 
 
 def shortened(rows: Rows) -> Rows:
@@ -62,6 +61,7 @@ class Written:
     room: int
     draft: Sequence[int] | None = None
     ids: list[int] = field(default_factory=list)
+    tops: list[Likely] = field(default_factory=list)
     stop: int | None = None
     done: bool = False
 
@@ -69,10 +69,12 @@ class Written:
     def text(self) -> list[int]:
         return [*self.prompt, *self.ids, *(self.draft or ())]
 
-    def add(self, likeliest: Tensor, stop_ids: Sequence[int]) -> None:
-        """Take what is likeliest (T,) behind the prompt and each token of the draft, the last positions of `text`."""
+    def add(self, tops: Sequence[Likely], stop_ids: Sequence[int]) -> None:
+        """Take what is likeliest behind the prompt and behind each token of the draft."""
         draft = self.draft or ()
-        for at, id in enumerate(likeliest[-len(draft) - 1 :].tolist()):
+        for at, top in enumerate(tops):
+            id = top[0][0]
+            self.tops.append(top)
             if id in stop_ids:
                 self.stop, self.done = id, True
             else:
@@ -83,18 +85,18 @@ class Written:
         self.done = self.done or self.draft is not None
 
 
-def likeliest_of(stream: LayerStream, states: Sequence[Tensor]) -> list[Tensor]:
-    """The likeliest token (T,) behind each of `states` (T, C)."""
-    best = [_Best(len(each)) for each in states]
+def tops_of(stream: LayerStream, states: Sequence[Tensor]) -> list[list[Likely]]:
+    """The likeliest tokens behind each position of each of `states` (T, C), with their logits."""
+    best = [_Best(len(each), TOPS) for each in states]
     for start, slices in stream.logits(states):
         for one, logits in zip(best, slices, strict=True):
             one.add(start, logits)
-    return [one.ids for one in best]
+    return [one.pairs() for one in best]
 
 
 def reduced(stream: LayerStream, states: Sequence[Tensor], rows: Rows) -> Observed:
-    """What the head says of states (T, C) of probes, held-out rows and others, without the answers."""
-    best = [_Best(len(each)) for each in states]
+    """What the head says of states (T, C) of probes and held-out rows, without the answers."""
+    best = [_Best(len(each), 1) for each in states]
     losses = [_Loss(row) for row in rows.held_out]
     kept = {i: torch.empty(len(rows.probes[i]), stream.vocabulary) for i in kept_probes(rows, stream.vocabulary)}
     for start, slices in stream.logits(states):
@@ -102,24 +104,30 @@ def reduced(stream: LayerStream, states: Sequence[Tensor], rows: Rows) -> Observ
             one.add(start, logits)
         for i, whole in kept.items():
             whole[:, start : start + slices[i].shape[1]] = slices[i]
-        for loss, logits in zip(losses, slices[len(rows.probes) :], strict=False):
+        for loss, logits in zip(losses, slices[len(rows.probes) :], strict=True):
             loss.add(start, logits)
     found = np.array([loss.nats_and_tokens() for loss in losses], dtype=float).reshape(-1, 2)
-    return Observed(list(kept.values()), [one.ids for one in best], found, [])
+    return Observed(list(kept.values()), [one.ids[:, 0] for one in best], found, [])
 
 
 class _Best:
-    """The likeliest token at each position, over the slices so far."""
+    """The `count` likeliest tokens at each position, over the slices so far, in their order."""
 
-    def __init__(self, length: int):
-        self.values = torch.full((length,), -torch.inf)
-        self.ids = torch.zeros(length, dtype=torch.long)
+    def __init__(self, length: int, count: int):
+        self.count = count
+        self.values = torch.empty(length, 0)
+        self.ids = torch.empty(length, 0, dtype=torch.long)
 
     def add(self, start: int, logits: Tensor) -> None:
-        values, ids = logits.max(-1)
-        better = values > self.values
-        self.values = torch.where(better, values, self.values)
-        self.ids = torch.where(better, ids + start, self.ids)
+        """logits (T, v) of the tokens from `start` on."""
+        values, ids = logits.topk(min(self.count, logits.shape[1]), dim=-1)
+        both, own = torch.cat([self.values, values], dim=1), torch.cat([self.ids, ids + start], dim=1)
+        self.values, order = both.topk(min(self.count, both.shape[1]), dim=-1)
+        self.ids = own.gather(1, order)
+
+    def pairs(self) -> list[Likely]:
+        rows = zip(self.ids.tolist(), self.values.tolist(), strict=True)
+        return [tuple(zip(ids, values, strict=True)) for ids, values in rows]
 
 
 class _Loss:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from pacos.errors import GateError
 from pacos.evaluation.statistics import Interval
 from pacos.evaluation.statistics import compare as compare_paired
 from pacos.export.observe import Observed
+from pacos.export.partings import Parting, partings
 
 RESAMPLES = 1000
 SEED = 0
@@ -80,6 +81,8 @@ class Receipt:
     interval: tuple[float, float] | None
     """95 %, paired bootstrap over the held-out rows."""
     num_rows: int
+    partings: tuple[Parting, ...] = ()
+    """Where greedy answers part, and whether that is a near tie."""
     failures: tuple[str, ...] = ()
 
     def to_tree(self) -> dict[str, Any]:
@@ -116,8 +119,9 @@ def compare(step: str, gate: str, before: Observed, after: Observed) -> Receipt:
         perplexity_difference=perplexity[2],
         interval=perplexity[3],
         num_rows=len(before.losses),
+        partings=partings(before, after),
     )
-    return Receipt(**{**asdict(receipt), "failures": tuple(_failures(receipt, GATES[gate]))})
+    return replace(receipt, failures=tuple(_failures(receipt, GATES[gate])))
 
 
 def _shared(a: Sequence[int], b: Sequence[int]) -> int:
@@ -173,6 +177,7 @@ def line(receipt: dict[str, Any]) -> str:
     )
     if receipt.get("num_answers"):
         text += f"; greedy answers agree for {receipt['greedy_agreement_length']:.1f} of {receipt['greedy_length']:.1f} tokens"
+        text += "".join(f", {_parted(each)}" for each in receipt.get("partings", ()))
     if receipt.get("interval"):
         low, high = receipt["interval"]
         text += (
@@ -180,3 +185,11 @@ def line(receipt: dict[str, Any]) -> str:
             f"({receipt['perplexity_difference']:+.3f}, 95 % {low:+.3f} to {high:+.3f})"
         )
     return text
+
+
+def _parted(parting: dict[str, Any]) -> str:
+    how = "a near tie" if parting["near_tie"] else "no tie"
+    return (
+        f"answer {parting['answer'] + 1} parts at token {parting['token'] + 1}, {how}: "
+        f"{parting['gap']:.2g} nats between the two there, noise {parting['noise']:.2g}"
+    )

@@ -11,6 +11,7 @@ from pacos.export.gguf_export import gate_of
 from pacos.export.gguf_metadata import served_context
 from pacos.export.gguf_names import Names
 from pacos.export.gguf_read import GgufTensors, as_model, contract_in, first_difference, probes_that_differ
+from pacos.export.memory import need_memory
 from pacos.export.merge import merged_weights
 from pacos.export.observe import observe, rows_of
 from pacos.export.ollama import MODELFILE, check_template, read_modelfile
@@ -40,14 +41,23 @@ def check_gguf(path: Path, other: Origin | None, report: Report) -> None:
         "bos", True, f"id {ends['bos']}, put before a text: {values.get('tokenizer.ggml.add_bos_token', 'not said')}"
     )
     tensors = GgufTensors(path)
-    find_dead(report, ((name, tensors.read(name)) for name in tensors.names))
     contract = contract_in(head) or (other.contract if other else None)
+    if contract is not None:
+        _need_memory(path, tensors, other)
+    find_dead(report, ((name, tensors.read(name)) for name in tensors.names))
     if contract is None:
         report.add("parity", None, "give the model that it was made from with --against")
         return
     trained = [stop["id"] for stop in contract["stop"]]
     report.add("trained stop", ends["eos"] == trained[0] or ends["eot"] == trained[0], f"trained on {trained}")
     _gguf_parity(path, other, contract, report)
+
+
+def _need_memory(path: Path, tensors: GgufTensors, other: Origin | None) -> None:
+    """Raises ResourceError before the file is read through where a side does not fit into memory: they are run whole."""
+    need_memory(tensors, path.name)
+    if other is not None:
+        need_memory(other.weights, other.name)
 
 
 def _gguf_parity(path: Path, other: Origin | None, contract: dict[str, Any], report: Report) -> None:
