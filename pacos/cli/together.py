@@ -30,8 +30,9 @@ SAVING_SECONDS = "600"
 """How long processes that were asked to stop may take to end their step and save."""
 
 
-def launch(nproc: int, arguments: Sequence[str]) -> int:
-    """Run `pacos ARGUMENTS` in `nproc` processes of this machine, as `torchrun --standalone` does. Returns the exit code."""
+def launch(nproc: int, arguments: Sequence[str], folder: Path) -> int:
+    """Run `pacos ARGUMENTS`, which trains the run `folder`, in `nproc` processes of this machine, as `torchrun --standalone`
+    does. Returns the exit code."""
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -52,12 +53,27 @@ def launch(nproc: int, arguments: Sequence[str]) -> int:
         except SignalException as error:
             return exit_code(Path(codes), nproc, 128 + error.sigval)
         except ChildFailedError as error:
-            for rank, failure in sorted(error.failures.items()):
-                if (
-                    failure.exitcode < 0 and failure.exitcode != -signal.SIGTERM
-                ):  # the agent's own, to those that are left
-                    note(f"process {rank} of {nproc} was ended by {signal.Signals(-failure.exitcode).name}")
+            ended = {rank: -failure.exitcode for rank, failure in sorted(error.failures.items())}
+            # SIGTERM is the agent's own, to those that are left
+            killed = {rank: by for rank, by in ended.items() if by > 0 and by != signal.SIGTERM}
+            for rank, by in killed.items():
+                note(f"process {rank} of {nproc} was ended by {signal.Signals(by).name}")
+            if killed and saved_recipe(folder).is_file():
+                note(f"what was saved is kept; continue with: {command_to_continue(folder, nproc)}")
             return exit_code(Path(codes), nproc, 1)
+
+
+def saved_recipe(folder: Path) -> Path:
+    """The recipe of the unfinished run `folder`."""
+    from pacos.training.record import partial_of
+
+    return partial_of(folder) / "recipe.yaml"
+
+
+def command_to_continue(folder: Path, nproc: int) -> str:
+    """What to type for the run `folder` to go on in as many processes."""
+    again = f" --nproc {nproc}" if nproc > 1 else ""
+    return f"pacos train {saved_recipe(folder)} --out {folder} --resume{again}"
 
 
 @contextmanager

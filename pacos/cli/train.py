@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pacos.cli.show import bar, duration, note, out, plain, say, size, tokens
-from pacos.cli.together import launch, one_voice, started_by_nproc
+from pacos.cli.together import command_to_continue, launch, one_voice, started_by_nproc
 from pacos.errors import UsageError
 from pacos.recipes import Recipe, load_recipe, recipe_to_yaml
 
@@ -49,11 +49,12 @@ def train(
     refuse_idle_options(show_rows > 0, dry_run, resume, as_json)
     overrides = [*set_, *([f"train.epochs={epochs}"] if epochs is not None else [])]
     if nproc > 1:
-        refuse_nproc(nproc, load_recipe(recipe, overrides), show_rows > 0 or dry_run)
+        resolved = load_recipe(recipe, overrides)
+        refuse_nproc(nproc, resolved, show_rows > 0 or dry_run)
         options = [f"--set={each}" for each in overrides]
         options += [f"--out={folder}"] if folder else []
         options += ["--resume"] * resume + ["--json"] * as_json
-        raise typer.Exit(launch(nproc, ["train", recipe, *options]))
+        raise typer.Exit(launch(nproc, ["train", recipe, *options], folder_of(resolved, folder)))
     with one_voice():
         train_here(recipe, overrides, folder, resume, dry_run, show_rows, as_json)
 
@@ -71,7 +72,7 @@ def train_here(
     from pacos.training.distributed import join, restarted
 
     resolved = load_recipe(recipe, overrides)
-    target = folder or Path("runs") / resolved.name
+    target = folder_of(resolved, folder)
     peers = join(resolved.model.device)
     with peers.in_turn():
         prepared = prepare_run(resolved)
@@ -90,6 +91,10 @@ def train_here(
         print(json.dumps({"run": str(target), **plain(record.result.model_dump())}))
     else:
         print_result(record, target)
+
+
+def folder_of(recipe: Recipe, folder: Path | None) -> Path:
+    return folder or Path("runs") / recipe.name
 
 
 def refuse_idle_options(show_rows: bool, dry_run: bool, resume: bool, as_json: bool) -> None:
@@ -137,7 +142,6 @@ def train_run(prepared: Prepared, folder: Path, resume: bool, peers: Peers | Non
     from pacos.models.source import resolve
     from pacos.training import Told, run_training
     from pacos.training.distributed import ALONE, device_of
-    from pacos.training.record import partial_of
 
     recipe, peers = prepared.recipe, peers or ALONE
     say(f"loading {recipe.model.base}")
@@ -173,9 +177,8 @@ def train_run(prepared: Prepared, folder: Path, resume: bool, peers: Peers | Non
 
         record = run_training(prepared, loaded, folder, resume=resume, told=Told(say, on_step, stop), peers=peers)
     if record is None:
-        saved = partial_of(folder) / "recipe.yaml"
-        again = f" --nproc {peers.size}" if started_by_nproc() else ""
-        note(f"stopped and saved; continue with: pacos train {saved} --out {folder} --resume{again}")
+        processes = peers.size if started_by_nproc() else 1
+        note(f"stopped and saved; continue with: {command_to_continue(folder, processes)}")
         raise typer.Exit(asked.exit_code)
     return record
 
