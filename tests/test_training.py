@@ -236,6 +236,21 @@ def test_a_loss_that_is_no_number_stops_before_it_reaches_the_weights() -> None:
     assert all(torch.equal(m, before[name]) for name, m in masters.masters.items())
 
 
+def test_a_base_whose_weights_are_no_numbers_is_named_before_training() -> None:
+    network, masters, adapter = set_up(tiny_model("llama"))
+    first = next(iter(adapter.modules.values()))
+    first.base.weight.data[0, 0] = float("nan")
+    with pytest.raises(DivergedError) as error:
+        rehearse(network, masters, adamw(masters), random_rows(4), [], pace(3))
+    assert str(error.value) == (
+        "model.base: model.layers.0.self_attn.q_proj.weight holds numbers that are not finite, as do 0 others; "
+        "fetch the base again"
+    )
+    first.base.weight.data.fill_(3e38)
+    with pytest.raises(DivergedError, match="its numbers overflow"):
+        rehearse(network, masters, adamw(masters), random_rows(4), [], pace(3))
+
+
 def test_the_rehearsal_leaves_weights_state_and_random_numbers_as_they_were() -> None:
     network, masters, _ = set_up(tiny_model("llama"), dropout=0.3)
     optimizer = adamw(masters)

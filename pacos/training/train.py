@@ -36,6 +36,14 @@ class DivergedError(UserError):
     """The loss is no longer a number."""
 
 
+def before_learning(model: torch.nn.Module) -> str:
+    """Why the loss is no number before any step: where the model's own weights are none, or that they are not the reason."""
+    wrong = [name.replace(".base.", ".") for name, p in model.named_parameters() if not p.isfinite().all()]
+    if wrong:
+        return f"model.base: {wrong[0]} holds numbers that are not finite, as do {len(wrong) - 1} others; fetch the base again"
+    return "the loss is not finite before the first step, and the model's weights are: its numbers overflow; try model.dtype=fp32"
+
+
 @dataclass(frozen=True)
 class Step:
     """What one optimizer step did. `loss` in nats a response token, `seconds` for the step, tokens as computed on."""
@@ -246,6 +254,8 @@ def rehearse(
         if validation:
             longest = max(validation, key=lambda row: len(row.ids))
             evaluate(network, [longest] * peers.size, pace.pack_tokens, loss, peers)
+    except DivergedError:
+        raise DivergedError(before_learning(network.model)) from None
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
