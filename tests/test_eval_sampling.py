@@ -39,6 +39,8 @@ def texts(evaluation: dict[str, Any]) -> list[str]:
 
 def test_an_evaluation_draws_as_it_is_told_and_keeps_how(cli: Cli, tiny_run: list[str]) -> None:
     assert cli(*tiny_run)[0] == 0
+    code, _, err = cli("eval", "quickstart", "--set=eval.temprature=1")
+    assert (code, err) == (2, "pacos: quickstart: unknown key 'eval.temprature'; did you mean 'temperature'?\n")
     greedy = evaluated(cli)
     assert greedy["record"]["sampling"] == {
         "max_new_tokens": 6, "temperature": 0.0, "top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0,

@@ -11,6 +11,7 @@ from scipy import stats
 
 from pacos.evaluation.metrics import perplexity, ratio
 from pacos.evaluation.statistics import (
+    FEWEST_ROWS,
     Interval,
     cluster_sums,
     clustered_mean,
@@ -146,6 +147,7 @@ def test_the_formulas_power_is_what_simulated_studies_have():
 
 def test_more_prompts_are_those_that_a_clear_answer_lacks():
     assert more_prompts(100, 0.3, Interval(0.1, 0.5)) == 0
+    assert more_prompts(1, -0.5, Interval(-0.5, 0.3)) == FEWEST_ROWS - 1  # no verdict is told of fewer
     assert more_prompts(100, 0.1, Interval(-0.1, 0.3)) == prompts_needed(0.1, 0.2 * 10 / 1.959964) - 100 == 718
     assert more_prompts(100, 0.4, Interval(0.2, 0.6), line=0.3) == 100 * 1 + 618
     assert more_prompts(100, 0.0, Interval(-0.1, 0.1)) is None

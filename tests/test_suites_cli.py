@@ -108,6 +108,8 @@ def test_a_row_of_an_evaluation_becomes_a_regression_prompt(cli: Cli, trained: P
     assert f"saved '{prompt.id}' in regressions.yaml: exact '{prompt.reference}'" in out
     code, _, err = cli("eval", "--add-regression", f"1:{prompt.id[:8]}")
     assert (code, f"'{prompt.id}' is there already" in err) == (2, True)
+    code, _, err = cli("eval", "--add-regression", "Say hi", "--must", "maxlength=4")
+    assert (code, err) == (2, "pacos: must.1.maxlength: unknown key 'maxlength'; did you mean 'max_length'?\n")
     code, _, err = cli("eval", "--add-regression", "1:nothing")
     assert (code, "'nothing' is no row of evaluation 1; rows are 1 to 3" in err) == (2, True)
     code, out, err = cli("eval", trained, "--suite", "regression", "--json")

@@ -82,6 +82,7 @@ def evaluate(
 ) -> None:
     """Compare base and tuned on held-out rows: perplexity, ROUGE-L, BLEU, exact match, each with an interval."""
     from pacos.evaluation.gates import load_gates
+    from pacos.training import read_record
 
     given = {"limit": limit, "seed": seed, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
     changed = {name: value for name, value in given.items() if value is not None}
@@ -109,11 +110,12 @@ def evaluate(
     refuse_idle("without --suite", {"judge": judge, "min_answer": min_answer})
     conditions = load_gates(gate) if gate else ()
     name = chosen(run, adapter_path)
-    target = report or find_run(name) / "eval"
+    kept = find_run(name)
+    options = eval_options({**read_record(kept).recipe["eval"], **changed}, kept.name, set_)
+    target = report or kept / "eval"
     refuse_unwritable(target)
     check_ledger(find_workspace(workspace))
     opened = open_run(name)
-    options = eval_options({**opened.record.recipe["eval"], **changed}, opened.name, set_)
     evaluation = evaluate_run(opened, options, data, cluster)
     evaluation = with_comparisons(with_gates(evaluation, conditions, options.seed), find_workspace(workspace))
     folder = write_evaluation(evaluation, target, find_workspace(workspace))

@@ -14,7 +14,7 @@ from pacos.evaluation.gates.schema import Condition
 from pacos.evaluation.gates.simulate import Odds, simulate
 from pacos.evaluation.results import MetricResult
 from pacos.evaluation.statistics import cluster_sums
-from pacos.evaluation.wording import format_difference, format_interval, format_share, format_value
+from pacos.evaluation.wording import counted, format_difference, format_interval, format_share, format_value
 
 WORDS = {
     "at_least": "at least {}",
@@ -62,9 +62,8 @@ class Gated:
             return ""
         if self.judged.more_prompts is None:
             return "no number of prompts of use would tell, if the figure stays as it is"
-        return (
-            f"about {self.judged.more_prompts:,} more prompts would tell with 80 % chance, if the figure stays as it is"
-        )
+        more = counted(self.judged.more_prompts, "more prompt")
+        return f"about {more} would tell with 80 % chance, if the figure stays as it is"
 
     def _alarm(self) -> str:
         who = "an equally good model" if self.condition.against_base else "a model right at the line"

@@ -64,7 +64,7 @@ def paired(ledger: Ledger, first: Column, second: Column) -> Paired:
     entries = entry_with(ledger, first), entry_with(ledger, second)
     if entries[0].kind != entries[1].kind:
         raise DataError(
-            f"evaluation {entries[0].id} is a {entries[0].kind}, {entries[1].id} a {entries[1].kind}; give two of one kind"
+            f"evaluation {entries[0].id} is of kind {entries[0].kind}, {entries[1].id} of {entries[1].kind}; give two of one kind"
         )
     sides = [_by_prompt(ledger, column) for column in (first, second)]
     shared = [key for key in sides[0] if key in sides[1]]

@@ -151,7 +151,7 @@ def _pair_notes(result: Result, pair: PairResult) -> list[str]:
         lines.append(
             f"{name}: without ties {pair.wins:,} of {pair.wins + pair.losses:,}, Wilson "
             f"{format_interval(pair.without_ties, 'share')}; of the ties {pair.same_answers:,} were the same answer, "
-            f"{pair.both_bad:,} votes said both bad"
+            f"{counted(pair.both_bad, 'vote')} said both bad"
         )
     if pair.length.share is not None:
         lines.append(
@@ -161,5 +161,7 @@ def _pair_notes(result: Result, pair: PairResult) -> list[str]:
     if pair.num_clusters < pair.num_items:
         lines.append(f"{name}: prompts are related; {pair.num_clusters:,} groups of them stand behind the interval")
     if pair.more_prompts:
-        lines.append(f"{name}: about {pair.more_prompts:,} more prompts would decide, if the rate stays as it is")
+        lines.append(
+            f"{name}: about {counted(pair.more_prompts, 'more prompt')} would decide, if the rate stays as it is"
+        )
     return lines

@@ -14,7 +14,7 @@ from statistics import NormalDist
 import numpy as np
 
 from pacos.evaluation.statistics.bootstrap import LEVEL, Interval
-from pacos.evaluation.statistics.paired import compare
+from pacos.evaluation.statistics.paired import FEWEST_ROWS, compare
 
 POWER = 0.8
 WIN_SPREAD = 0.5
@@ -41,13 +41,13 @@ def more_prompts(
 ) -> int | None:
     """How many more prompts would move `interval` clear of `line` with chance `power`, if the figure stays as it is.
 
-    0 where it is clear already; None where no useful number would.
+    0 where it is clear already; None where no useful number would. No verdict is told of fewer than `FEWEST_ROWS`.
     """
     if not interval.low <= line <= interval.high:
         return 0
     spread = (interval.high - interval.low) / 2 * math.sqrt(num_prompts) / _reach(LEVEL, 0.5)
     needed = prompts_needed(figure - line, spread, power=power) if spread > 0 else None
-    return None if needed is None else max(1, needed - num_prompts)
+    return None if needed is None else max(1, FEWEST_ROWS - num_prompts, needed - num_prompts)
 
 
 def simulated_power(

@@ -72,10 +72,12 @@ def add_prompt(path: Path, item: dict[str, Any]) -> RegressionPrompt:
     indented = "".join(f"  {line}\n" for line in text.splitlines())
     after = f"{before.rstrip()}\n{indented}"
     try:
-        added = parse(after, RegressionSuite, str(path)).prompts[-1]
+        added = parse(f"{HEAD}{indented}", RegressionSuite, str(path)).prompts[0]
     except UsageError as error:
-        if not path.exists():
-            raise UsageError(str(error).replace(f"{path}: prompts.1.", "")) from None
+        raise UsageError(str(error).replace(f"{path}: prompts.1.", "")) from None
+    try:
+        parse(after, RegressionSuite, str(path))
+    except UsageError as error:
         raise UsageError(f"{error}\nthe file is as before; add this by hand:\n{indented}") from None
     _replace(path, after)
     return added
