@@ -70,7 +70,8 @@ def records(path: Path, kind: str = "request") -> list[dict[str, Any]]:
 def test_a_sound_teacher_fills_the_set_and_every_row_says_where_it_is_from(tmp_path: Path) -> None:
     with serve_teacher() as server:
         books = books_on(tmp_path / "log.jsonl")
-        assert asyncio.run(generation([endpoint(server)], books).run()) == "enough"
+        one_at_a_time = endpoint(server, in_flight=1)  # so that answers come in the order of the requests
+        assert asyncio.run(generation([one_at_a_time], books).run()) == "enough"
     rows = books.pool.accepted
     assert len(rows) >= 20
     assert len({row.instruction for row in rows}) == len(rows)
