@@ -99,11 +99,11 @@ def write_adapter(folder: Path, base: Path, layers: int) -> None:
 def one(place: str) -> dict[str, Any]:
     """The verb on the adapter in `place`: exit code, seconds, the peak of this process, and what was written."""
     from pacos.cli.main import main as pacos
-    from pacos.export import memory
+    from pacos.models import host_memory
 
     meminfo = Path(place) / "meminfo"
     meminfo.write_text(f"MemAvailable: {FREE_BYTES // 1024} kB\n", encoding="ascii")
-    memory.MEMINFO = meminfo
+    host_memory.MEMINFO = meminfo
     out = Path(place) / "merged"
     began = time.perf_counter()
     code = pacos(["export", "merge", str(Path(place) / "adapter"), "--out", str(out)])

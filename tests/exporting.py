@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from pacos.export.origin import Origin, open_origin
+from pacos.export.report import Report
 from pacos.export.updates import read_updates
 from pacos.models import LoraSpec, attach, load_model, save_adapter
 from tests.tiny import tiny_model, tiny_tokenizer
@@ -48,6 +49,14 @@ ROPES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 """Name -> family and config of each scaling of rotary positions that GGUF can say."""
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "down_proj")
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+def failed(report: Report) -> dict[str, str]:
+    return {check.name: check.found for check in report.checks if check.verdict == "failed"}
 
 
 def save_base(

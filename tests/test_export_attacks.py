@@ -20,25 +20,17 @@ from pacos.export import gguf_export, llama_cpp, memory, push
 from pacos.export.gguf_export import export_gguf
 from pacos.export.merge import merge
 from pacos.export.origin import open_origin
-from pacos.export.report import Report
 from pacos.export.verify import verify
 from pacos.files import locked
+from pacos.models import host_memory
 from tests.conftest import Cli
-from tests.exporting import edit_json, save_base, save_random_adapter, with_adapter
+from tests.exporting import edit_json, failed, quiet, save_base, save_random_adapter, with_adapter
 from tests.tiny import tiny_tokenizer
-
-
-def quiet(_: str) -> None:
-    pass
 
 
 @pytest.fixture(autouse=True)
 def _not_served(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gguf_export.llama_cpp, "is_there", lambda: False)
-
-
-def failed(report: Report) -> dict[str, str]:
-    return {check.name: check.found for check in report.checks if check.verdict == "failed"}
 
 
 def gguf_of(base: Path, out: Path) -> Path:
@@ -167,13 +159,13 @@ def test_short_memory_is_said_before_a_gguf_is_measured(tmp_path: Path, monkeypa
     base = save_base(tmp_path / "base", "llama")
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 9999 kB\nMemAvailable:  10 kB\nSwapFree: 5 kB\n")
-    monkeypatch.setattr(memory, "MEMINFO", meminfo)
+    monkeypatch.setattr(host_memory, "MEMINFO", meminfo)
     monkeypatch.setattr(memory, "pick_device", lambda _: torch.device("cpu"))
-    assert memory.free_memory() == 15 * 1024
+    assert host_memory.free_memory(swap=True) == 15 * 1024
     with pytest.raises(ResourceError, match=r"^base: measuring it takes 1\.1 GB, since it is run in fp32, and 0\.0 GB"):
         export_gguf(open_origin(str(base)), tmp_path / "out", type="f32", say=quiet)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "meminfo"]
-    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "nowhere")
+    monkeypatch.setattr(host_memory, "MEMINFO", tmp_path / "nowhere")
     merge(open_origin(str(base)), tmp_path / "out", dtype="fp32", say=quiet)
 
 

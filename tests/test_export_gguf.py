@@ -29,7 +29,7 @@ from pacos.export.origin import open_origin
 from pacos.export.tensors import Slot
 from pacos.models.gguf_head import read_head
 from pacos.prompts import Renderer, make_contract
-from tests.exporting import LONGROPE, UNWINDOWED, YARN, save_base, save_random_adapter, with_adapter
+from tests.exporting import LONGROPE, UNWINDOWED, YARN, quiet, save_base, save_random_adapter, with_adapter
 from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 pytest.importorskip("gguf")
@@ -40,10 +40,6 @@ PLAIN_JINJA = (
 )
 MERGES = 4000
 TYPES = {"f16": 5e-4, "bf16": 4e-3, "q8_0": 0.01, "q5_1": 0.06, "q5_0": 0.08, "q4_1": 0.12, "q4_0": 0.16}
-
-
-def quiet(_: str) -> None:
-    pass
 
 
 @pytest.fixture(autouse=True)

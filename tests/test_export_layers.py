@@ -18,8 +18,9 @@ from pacos.export.stream import LayerStream
 from pacos.export.subjects import measured_by_layers, saved
 from pacos.export.tensors import TensorFiles
 from pacos.export.verify import verify
+from pacos.models import host_memory
 from tests.conftest import Cli
-from tests.exporting import edit_json, save_base, save_random_adapter, with_adapter
+from tests.exporting import edit_json, quiet, save_base, save_random_adapter, with_adapter
 from tests.tiny import FAMILIES
 
 HELD_OUT = [
@@ -29,16 +30,12 @@ HELD_OUT = [
 ]
 
 
-def quiet(_: str) -> None:
-    pass
-
-
 @pytest.fixture
 def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine on which no model fits into memory, and whose vocabulary takes four slices."""
     path = tmp_path / "meminfo"
     path.write_text("MemAvailable:  10 kB\nSwapFree: 5 kB\n")
-    monkeypatch.setattr(memory, "MEMINFO", path)
+    monkeypatch.setattr(host_memory, "MEMINFO", path)
     monkeypatch.setattr(memory, "pick_device", lambda _: torch.device("cpu"))
     monkeypatch.setattr(stream, "SLICE", 100)
 
@@ -136,7 +133,7 @@ def test_what_neither_fits_nor_runs_by_layers_is_said_before_anything_is_written
 def test_all_are_measured_the_same_way(tmp_path: Path, short: None, monkeypatch: pytest.MonkeyPatch) -> None:
     origin = open_origin(str(save_base(tmp_path / "base", "llama")))
     assert measured_by_layers(origin, origin)
-    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "nowhere")
+    monkeypatch.setattr(host_memory, "MEMINFO", tmp_path / "nowhere")
     assert not measured_by_layers(origin, origin)
 
 

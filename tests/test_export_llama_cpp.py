@@ -18,14 +18,10 @@ from pacos.export.origin import open_origin
 from pacos.export.receipts import compare
 from pacos.models.network import Network
 from pacos.prompts.templates import conversation_of_messages, full_text
-from tests.exporting import ROPES, save_base, save_random_adapter, with_adapter
+from tests.exporting import ROPES, quiet, save_base, save_random_adapter, with_adapter
 from tests.tiny import FAMILIES
 
 pytest.importorskip("llama_cpp", reason="needs pip install 'pacos[gguf]'")
-
-
-def quiet(_: str) -> None:
-    pass
 
 
 @pytest.mark.parametrize("family", FAMILIES)

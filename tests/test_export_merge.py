@@ -16,12 +16,8 @@ from pacos.export.tensors import Slot, TensorFiles, tensors_sha256, write_shards
 from pacos.export.updates import read_updates
 from pacos.models.load import load_model
 from tests.conftest import Cli
-from tests.exporting import save_base, save_random_adapter, with_adapter
+from tests.exporting import quiet, save_base, save_random_adapter, with_adapter
 from tests.tiny import FAMILIES
-
-
-def quiet(_: str) -> None:
-    pass
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -16,23 +16,14 @@ from pacos.export.card import export_card
 from pacos.export.gguf_export import export_gguf
 from pacos.export.merge import merge
 from pacos.export.origin import open_origin
-from pacos.export.report import Report
 from pacos.export.verify import verify
 from tests.conftest import Cli
-from tests.exporting import edit_json, save_base, save_random_adapter, with_adapter
-
-
-def quiet(_: str) -> None:
-    pass
+from tests.exporting import edit_json, failed, quiet, save_base, save_random_adapter, with_adapter
 
 
 @pytest.fixture(autouse=True)
 def _not_served(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gguf_export.llama_cpp, "is_there", lambda: False)
-
-
-def failed(report: Report) -> dict[str, str]:
-    return {check.name: check.found for check in report.checks if check.verdict == "failed"}
 
 
 def test_a_folder_of_another_tool_is_compared_with_its_base(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def _a_system_with_large_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     if not hasattr(pages.mmap, "MADV_HUGEPAGE"):
         pytest.skip("this system has no large pages")
     monkeypatch.setattr(pages, "offered", lambda: True)
-    monkeypatch.setattr(pages, "free_bytes", lambda: 1 << 40)
+    monkeypatch.setattr(pages, "free_memory", lambda: 1 << 40)
 
 
 def weights(*shapes: tuple[int, ...]) -> list[torch.nn.Parameter]:
@@ -58,7 +58,7 @@ def test_they_are_moved_once_and_what_is_tied_stays_tied() -> None:
 def test_what_is_trained_is_small_or_has_no_room_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     (weight,) = weights((600, 1000))
     place = weight.data_ptr()
-    for names in ({"offered": lambda: False}, {"free_bytes": lambda: 4 * MEGA}):
+    for names in ({"offered": lambda: False}, {"free_memory": lambda: 4 * MEGA}):
         with monkeypatch.context() as patch:
             for name, value in names.items():
                 patch.setattr(pages, name, value)

@@ -6,14 +6,11 @@ would be killed by the system half an hour later, without a word; it is measured
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pacos.errors import ResourceError
 from pacos.export.observe import LARGEST
 from pacos.export.tensors import Weights
+from pacos.models.host_memory import free_memory
 from pacos.models.load import pick_device
-
-MEMINFO = Path("/proc/meminfo")
 
 
 def needed(weights: Weights) -> int:
@@ -23,7 +20,7 @@ def needed(weights: Weights) -> int:
 
 def fits(weights: Weights) -> bool:
     """False where the model in fp32 does not fit into the memory that is free; of a GPU's nothing is told."""
-    free = free_memory()
+    free = free_memory(swap=True)
     return pick_device("auto").type != "cpu" or free is None or needed(weights) <= free
 
 
@@ -32,18 +29,6 @@ def need_memory(weights: Weights, name: str, why: str = "") -> None:
     if not fits(weights):
         raise ResourceError(
             f"{name}: measuring it takes {needed(weights) / 1e9:.1f} GB, since it is run in fp32, and "
-            f"{(free_memory() or 0) / 1e9:.1f} GB of memory are free{why}. An export is not done before it is measured: "
+            f"{(free_memory(swap=True) or 0) / 1e9:.1f} GB of memory are free{why}. An export is not done before it is measured: "
             "free some memory, or export on a larger machine"
         )
-
-
-def free_memory() -> int | None:
-    """Bytes that the system can still give, swap included; None where it does not say (Linux alone does)."""
-    try:
-        lines = MEMINFO.read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    kilobytes = {key: int(rest.split()[0]) for key, _, rest in (line.partition(":") for line in lines)}
-    if "MemAvailable" not in kilobytes:
-        return None
-    return 1024 * (kilobytes["MemAvailable"] + kilobytes.get("SwapFree", 0))

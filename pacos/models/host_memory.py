@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ M_MMAP_THRESHOLD = -3
 LARGE = 2 << 20
 """Bytes of a block from which on glibc asks the system for it alone, where memory is short."""
 CACHES = {"LRU_CACHE_CAPACITY": "32", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
+
+MEMINFO = Path("/proc/meminfo")
 
 
 def bound_kernel_caches() -> None:
@@ -64,3 +67,16 @@ def off_file(tensors: Iterable[Tensor]) -> None:
     """Move each tensor to memory of its own, so that the file it was read from is unmapped: it counts in full until then."""
     for tensor in tensors:
         tensor.data = tensor.data.clone()
+
+
+def free_memory(*, swap: bool = False) -> int | None:
+    """Bytes that the system can still give, with `swap` those it would have to write elsewhere too; None where it does not
+    say (Linux alone does)."""
+    try:
+        lines = MEMINFO.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    kilobytes = {key: int(rest.split()[0]) for key, _, rest in (line.partition(":") for line in lines)}
+    if "MemAvailable" not in kilobytes:
+        return None
+    return 1024 * (kilobytes["MemAvailable"] + swap * kilobytes.get("SwapFree", 0))

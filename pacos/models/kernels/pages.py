@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from pacos.models.host_memory import free_memory
+
 LARGE_PAGE = 2 << 20
 SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 MOVED = "_lies_in_large_pages"
@@ -30,7 +32,7 @@ def into_large_pages(tensors: Iterable[Tensor]) -> None:
     waiting = [x for x in tensors if not x.requires_grad and x.device.type == "cpu" and not hasattr(x, MOVED)]
     places = {x.data_ptr(): x for x in waiting if x.is_contiguous()}  # tied weights are one
     size = sum(_rounded(x.nbytes) for x in places.values())
-    if size < LARGE_PAGE or not offered() or 2 * size > free_bytes():
+    if size < LARGE_PAGE or not offered() or 2 * size > (free_memory() or 0):
         return
     room = _room(size)
     moved, at = {}, 0
@@ -49,15 +51,6 @@ def offered() -> bool:
     with suppress(OSError):
         return hasattr(mmap, "MADV_HUGEPAGE") and "[never]" not in SETTING.read_text()
     return False
-
-
-def free_bytes() -> int:
-    """Memory that can be had without taking any from others; 0 where the system does not say."""
-    with suppress(OSError):
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024 * int(line.split()[1])
-    return 0
 
 
 def _room(size: int) -> Tensor:
