@@ -132,6 +132,11 @@ def test_any_two_sides_are_compared(tmp_path: Path) -> None:
             paired(ledger, Column(first), Column(first))
         with pytest.raises(UsageError, match="evaluation 1 has no side 'new'; it has: base, tuned"):
             paired(ledger, Column(first, "new"), Column(first))
+        suite = add_evaluation(ledger, replace(ENTRY, kind="redteam"), told([row(i) for i in range(3)]))
+        with pytest.raises(
+            UsageError, match=f"evaluation {first} is of kind eval, {suite} of redteam; give two of one kind"
+        ):
+            paired(ledger, Column(first), Column(suite))
     assert [read_column(text) for text in ("12", "12:base", "runs/12", "x")] == [
         Column(12, "tuned"), Column(12, "base"), None, None,
     ]  # fmt: skip

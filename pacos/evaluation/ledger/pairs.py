@@ -57,13 +57,13 @@ class Paired:
 
 
 def paired(ledger: Ledger, first: Column, second: Column) -> Paired:
-    """Raises UsageError for a column that is not there or twice the same, DataError where they share fewer than two prompts
-    or are of different kinds."""
+    """Raises UsageError for a column that is not there or twice the same, or two of different kinds; DataError where they
+    share fewer than two prompts."""
     if first == second:
         raise UsageError(f"{first} is given twice; give two sides, as in {first.evaluation}:base {first.evaluation}")
     entries = entry_with(ledger, first), entry_with(ledger, second)
     if entries[0].kind != entries[1].kind:
-        raise DataError(
+        raise UsageError(
             f"evaluation {entries[0].id} is of kind {entries[0].kind}, {entries[1].id} of {entries[1].kind}; give two of one kind"
         )
     sides = [_by_prompt(ledger, column) for column in (first, second)]
