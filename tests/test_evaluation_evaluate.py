@@ -187,6 +187,15 @@ def test_a_key_with_many_groups_is_left_to_the_report():
     assert len(render_groups(result, most=20)) == 22
 
 
+def test_what_is_done_for_few_rows_is_told_of_small_groups_too():
+    def note(small: int) -> str:
+        rows = [Example(f"say {i}", output=f"<{i}>", extra={"held_out": i < small}) for i in range(210)]
+        return markdown_table(run(rows=rows)).splitlines()[-1]
+
+    assert "With fewer than 100 rows intervals" in note(9)
+    assert "With fewer than 100 rows intervals" not in note(105)
+
+
 def test_rows_without_groups_have_no_breakdown():
     result = run(rows=[Example(f"say {i}", output=f"<{i}>", extra={"held_out": ""}) for i in range(6)])
     assert result.groups == ()
@@ -212,6 +221,7 @@ def test_the_markdown_opens_with_the_verdict_and_closes_with_the_method():
     assert text[2] == "| measure | base | tuned | difference | 95 % interval | p | verdict |"
     assert text[-1].startswith("12 rows; 95 % intervals by paired bootstrap (BCa, 200 resamples)")
     assert "BLEU: nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:" in text[-1]
+    assert "With fewer than 100 rows intervals reach as far as Student's t" in text[-1]
 
 
 def test_the_json_form_is_plain_and_its_keys_stay():

@@ -68,7 +68,7 @@ def _clusters(evaluation: Evaluation) -> str:
 
 def _reach_note(evaluation: Evaluation) -> str:
     """What is done for few rows, and where it may not be enough."""
-    units = evaluation.num_clusters or len(evaluation.rows)
+    units = min([evaluation.num_clusters or len(evaluation.rows), *(group.num_rows for group in evaluation.groups)])
     if units >= FEW:
         return ""
     short = f" With {units} they may still be too short." if units < FEWEST_TRIED else ""
